@@ -1,0 +1,45 @@
+# `make run` and `make test` are all that a newcomer needs; `make check` is what CI runs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-browser lint check lock clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+install: $(VENV)/.installed ## Create .venv with the locked dependencies
+
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; set PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the locked dependencies into $(VENV) (a minute, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: install ## Start everything on this machine: PostgreSQL, Valkey, the service, a demo page
+	@exec $(BIN)/chat-service dev
+
+test: install ## Run the tests on real PostgreSQL and Valkey
+	$(BIN)/python -m pytest -m "not browser"
+
+test-browser: install ## Run the tests of the demo page in headless Chromium
+	$(BIN)/python -m pytest -m browser
+
+lint: install ## Format check, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test test-browser ## All that CI runs
+
+lock: install ## Renew the locked versions, with hashes
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade pyproject.toml -o requirements/prod.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade --extra dev --extra test --constraint requirements/prod.txt pyproject.toml -o requirements/dev.txt
+
+clean: ## Remove .venv and the data of `make run`
+	rm -rf $(VENV) .data

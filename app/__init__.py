@@ -1,0 +1,1 @@
+"""A chat service that a host application runs beside its own product."""

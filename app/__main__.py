@@ -1,0 +1,109 @@
+"""The command line: each command parses what it needs and calls one function."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+import uvloop
+
+from app import database, server, settings, telemetry
+from app.auth import tokens
+from app.server import PortInUseError
+from app.settings import Settings, SettingsError
+
+EXIT_FAILURE = 1
+EXIT_BAD_CONFIGURATION = 2
+TOKEN_LIFETIME = 24 * 3600
+
+Command = Callable[[argparse.Namespace], None]
+
+
+def main() -> None:
+    """Run one command; exits with 2 when the configuration is not usable."""
+    arguments = _parser().parse_args()
+    try:
+        arguments.command(arguments)
+    except SettingsError as error:
+        _fail(f"{error}\nEvery setting: chat-service config", EXIT_BAD_CONFIGURATION)
+    except PortInUseError as error:
+        _fail(str(error), EXIT_FAILURE)
+    except KeyboardInterrupt:
+        _fail("Interrupted", 130)
+
+
+def _fail(message: str, status: int) -> None:
+    print(message, file=sys.stderr)  # noqa: T201 - the command's own answer
+    sys.exit(status)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="chat-service", description="Chat beside your product.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, help=text, description=text)
+        found.set_defaults(command=command)
+        return found
+
+    dev = add("dev", _dev, "Start everything on this machine, with nothing installed beforehand.")
+    dev.add_argument("--ephemeral", action="store_true", help="forget all data at the end")
+    dev.add_argument("--no-demo", action="store_true", help="leave the demo master and its page out")
+    add("serve", _serve, "Serve REST on HTTP_PORT and Socket.IO on WS_PORT.")
+    add("migrate", _migrate, "Apply the migrations; safe to run from many pods at once.")
+    token = add("token", _token, "Print a user token signed with AUTH_JWT_SECRET, for trying things out.")
+    token.add_argument("user", metavar="USER", help="the id of the user")
+    add("config", _config, "Print every setting, its value, its default and where it comes from.")
+    return parser
+
+
+def _dev(arguments: argparse.Namespace) -> None:
+    # The embedded servers are an extra that production does not install.
+    try:
+        from app.dev import embedded, stack
+    except ModuleNotFoundError as error:
+        _fail(f"{error}. `chat-service dev` needs the extra: pip install 'chat-service[dev]'", EXIT_FAILURE)
+        return
+    options = stack.DevOptions(arguments.ephemeral, not arguments.no_demo, os.environ)
+    telemetry.configure_logging(
+        os.environ.get("LOG_LEVEL", "WARNING").upper(), os.environ.get("LOG_FORMAT", "text")
+    )
+    try:
+        uvloop.run(stack.run(options))
+    except embedded.EmbeddedError as error:
+        _fail(str(error), EXIT_FAILURE)
+
+
+def _serve(_: argparse.Namespace) -> None:
+    found = _configured()
+    uvloop.run(server.serve(found))
+
+
+def _migrate(_: argparse.Namespace) -> None:
+    found = _configured()
+    uvloop.run(database.migrate(found.database_url))
+
+
+def _token(arguments: argparse.Namespace) -> None:
+    found = Settings.read(os.environ)
+    print(tokens.issue(found, arguments.user, TOKEN_LIFETIME))  # noqa: T201 - the command's own answer
+
+
+def _config(_: argparse.Namespace) -> None:
+    lines = settings.describe(os.environ)
+    width = max(len(line.name) for line in lines)
+    for line in lines:
+        value = line.value or "(unset)"
+        print(f"{line.name:<{width}}  {value}  [default: {line.default or '(empty)'}; {line.source}]")  # noqa: T201
+
+
+def _configured() -> Settings:
+    """Read the settings and set up what every long-running command needs; raises SettingsError."""
+    found = Settings.read(os.environ)
+    telemetry.configure_logging(found.log_level, found.log_format)
+    telemetry.warn_of_weak_secrets(found.weak_secrets())
+    return found
+
+
+if __name__ == "__main__":
+    main()

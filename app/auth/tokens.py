@@ -1,0 +1,111 @@
+"""User tokens: JWTs (RFC 7519) that the master signs with a secret that it shares with this service."""
+
+import logging
+import math
+import time
+import warnings
+from typing import Any
+
+import jwt
+
+from app.auth.actor import Actor
+from app.errors import Unauthorized
+from app.settings import Secret, Settings
+
+ALGORITHM = "HS256"
+LEEWAY = 1.0
+PERMISSION_READ = "chat:read"
+PERMISSION_WRITE = "chat:write"
+MAX_USER_ID = 128
+
+_log = logging.getLogger(__name__)
+
+# Short secrets are named once, at start; not again with every token.
+warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
+
+
+class TokenVerifier:
+    """Turns a token into an Actor; why one is refused is logged and never told to the client."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._secrets = [settings.auth_jwt_secret]
+        if settings.auth_jwt_secret_previous is not None:
+            self._secrets.append(settings.auth_jwt_secret_previous)
+        self._issuer = settings.auth_jwt_issuer
+        self._audience = settings.auth_jwt_audience
+        self._jwt = jwt.PyJWT()
+        self._options: Any = {
+            "require": ["exp", "iss"] + (["aud"] if self._audience else []),
+            "verify_aud": self._audience is not None,
+            "verify_iat": False,
+            # The user's id may stand in a claim of its own: it is checked below.
+            "verify_sub": False,
+        }
+
+    def verify(self, token: str) -> Actor:
+        """Verify a token; raises Unauthorized without a reason."""
+        try:
+            return _actor(self._claims(token))
+        except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError) as error:
+            _log.info("token refused: %s", error)
+            raise Unauthorized("The token is missing, wrong or expired") from error
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        try:
+            return self._decode(token, self._secrets[0])
+        except jwt.InvalidSignatureError:
+            if len(self._secrets) == 1:
+                raise
+            return self._decode(token, self._secrets[1])
+
+    def _decode(self, token: str, secret: Secret) -> dict[str, Any]:
+        return self._jwt.decode(
+            token,
+            secret.reveal(),
+            algorithms=[ALGORITHM],
+            issuer=self._issuer,
+            audience=self._audience,
+            leeway=LEEWAY,
+            options=self._options,
+        )
+
+
+def _actor(claims: dict[str, Any]) -> Actor:
+    user_id = claims["externalUserId"] if "externalUserId" in claims else claims.get("sub")
+    if not isinstance(user_id, str) or not 1 <= len(user_id) <= MAX_USER_ID or "\x00" in user_id:
+        raise ValueError("the user id is no string of 1 to 128 characters without NUL")
+    user_id.encode()  # raises UnicodeEncodeError, a ValueError, for unpaired surrogates
+    permissions = claims.get("permissions")
+    granted = permissions if isinstance(permissions, list) else []
+    expires_at = _number(claims["exp"])
+    if expires_at is None:
+        raise ValueError("exp is no number")
+    return Actor(
+        user_id=user_id,
+        can_read=PERMISSION_READ in granted,
+        can_write=PERMISSION_WRITE in granted,
+        expires_at=expires_at,
+        issued_at=_number(claims.get("iat")),
+    )
+
+
+def _number(claim: Any) -> float | None:
+    if isinstance(claim, int | float) and not isinstance(claim, bool) and math.isfinite(claim):
+        return float(claim)
+    return None
+
+
+def issue(settings: Settings, user_id: str, lifetime: float) -> str:
+    """Sign a token as the master would; `lifetime` in seconds."""
+    now = int(time.time())
+    claims = {
+        "sub": user_id,
+        "externalUserId": user_id,
+        "permissions": [PERMISSION_READ, PERMISSION_WRITE],
+        "iat": now,
+        "exp": now + int(lifetime),
+        "iss": settings.auth_jwt_issuer,
+    }
+    if settings.auth_jwt_audience:
+        claims["aud"] = settings.auth_jwt_audience
+    return jwt.encode(claims, settings.auth_jwt_secret.reveal(), algorithm=ALGORITHM)

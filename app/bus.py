@@ -1,0 +1,186 @@
+"""The fast path between pods: Redis pub/sub over two connections of this process's own.
+
+Whatever is published may be lost; PostgreSQL is the truth, and `fanout` looks there for what did not arrive.
+
+    DOWN ── connected, all channels subscribed again ──▶ UP ── error or 10 s of silence ──▶ DOWN
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from typing import Any
+
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.exceptions import RedisError
+
+from app.settings import Url
+
+CONNECT_TIMEOUT = 2.0
+HEARTBEAT = 5.0
+RETRY_DELAY = 0.5
+SUBSCRIBE_TIMEOUT = 2.0
+# What waits to be published while a batch is under way; past it the oldest news is let go.
+MAX_OUTGOING = 50_000
+CHANNELS_PER_COMMAND = 1000
+
+_AWAY = (RedisError, OSError, TimeoutError)
+_log = logging.getLogger(__name__)
+
+
+class Bus:
+    """Publishes, and listens to the channels that are subscribed to; `url` names the Redis."""
+
+    def __init__(self, url: Url) -> None:
+        # RESP2, where everything that a subscribed connection reads is an array.
+        self._pool = ConnectionPool.from_url(
+            url.reveal(),
+            protocol=2,
+            socket_connect_timeout=CONNECT_TIMEOUT,
+            socket_timeout=HEARTBEAT,
+            retry=None,
+        )
+        self._outgoing: list[tuple[str | bytes, ...]] = []
+        self._outgoing_ready = asyncio.Event()
+        self._publisher_up = False
+        self._listener: AbstractConnection | None = None
+        self._channels: dict[str, asyncio.Future[None]] = {}
+        self._on_message: Callable[[str, bytes], None] = _ignore
+        self._on_doubt: Callable[[], None] = _ignore
+
+    def attach(self, on_message: Callable[[str, bytes], None], on_doubt: Callable[[], None]) -> None:
+        """Say who gets the messages, and who is told when some may have been lost."""
+        self._on_message, self._on_doubt = on_message, on_doubt
+
+    @property
+    def is_up(self) -> bool:
+        return self._publisher_up and self._listener is not None
+
+    def publish(self, channel: str, payload: bytes) -> None:
+        """Send a message to all that listen; all of one tick go together, none while Redis is away."""
+        if not self._publisher_up:
+            return
+        if len(self._outgoing) >= MAX_OUTGOING:
+            self._outgoing.clear()
+            self._on_doubt()
+        self._outgoing.append(("PUBLISH", channel, payload))
+        self._outgoing_ready.set()
+
+    async def subscribe(self, channels: Collection[str]) -> None:
+        """Listen to channels; returns when Redis has confirmed all, or at once while it is away."""
+        fresh = [channel for channel in channels if channel not in self._channels]
+        loop = asyncio.get_running_loop()
+        for channel in fresh:
+            self._channels[channel] = loop.create_future()
+        if self._listener is None:
+            return
+        waiting = [self._channels[channel] for channel in channels if not self._channels[channel].done()]
+        try:
+            await self._send(self._listener, "SUBSCRIBE", fresh)
+            if waiting:
+                await asyncio.wait(waiting, timeout=SUBSCRIBE_TIMEOUT)
+        except _AWAY as error:
+            _log.warning("could not subscribe: %s", error)
+
+    async def unsubscribe(self, channels: Collection[str]) -> None:
+        """Stop listening to channels."""
+        for channel in channels:
+            self._channels.pop(channel, None)
+        if self._listener is not None:
+            try:
+                await self._send(self._listener, "UNSUBSCRIBE", list(channels))
+            except _AWAY as error:
+                _log.warning("could not unsubscribe: %s", error)
+
+    async def publish_forever(self) -> None:
+        """Keep the publishing connection, and write to it what is published."""
+        while True:
+            connection = self._pool.make_connection()
+            try:
+                await connection.connect()
+                self._publisher_up = True
+                await self._publish_from(connection)
+            except _AWAY as error:
+                _log.warning("Redis is away for publishing: %s", error)
+            finally:
+                self._publisher_up = False
+                self._outgoing.clear()
+                self._on_doubt()
+                await connection.disconnect(nowait=True)
+            await asyncio.sleep(RETRY_DELAY)
+
+    async def listen_forever(self) -> None:
+        """Keep the listening connection, subscribed to all channels, and hand on what comes."""
+        while True:
+            connection = self._pool.make_connection()
+            try:
+                await connection.connect()
+                await self._send(connection, "SUBSCRIBE", list(self._channels))
+                # Channels that are added from here on are sent by `subscribe` itself.
+                self._listener = connection
+                self._on_doubt()
+                await self._listen_to(connection)
+            except _AWAY as error:
+                _log.warning("Redis is away for listening: %s", error)
+            finally:
+                self._listener = None
+                self._forget_confirmations()
+                self._on_doubt()
+                await connection.disconnect(nowait=True)
+            await asyncio.sleep(RETRY_DELAY)
+
+    async def _publish_from(self, connection: AbstractConnection) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT):
+                    await self._outgoing_ready.wait()
+            except TimeoutError:
+                self._outgoing.append(("PING",))
+            self._outgoing_ready.clear()
+            batch, self._outgoing = self._outgoing, []
+            await connection.send_packed_command(connection.pack_commands(batch), check_health=False)
+            for _ in batch:
+                await connection.read_response()
+
+    async def _listen_to(self, connection: AbstractConnection) -> None:
+        silent = False
+        while True:
+            reply = await connection.read_response(disable_decoding=True, timeout=HEARTBEAT)
+            if reply is not None:
+                silent = False
+                self._receive(reply)
+            elif silent:
+                raise TimeoutError("no answer to a heartbeat")
+            else:
+                silent = True
+                await connection.send_command("PING", check_health=False)
+
+    def _receive(self, reply: Any) -> None:
+        if not isinstance(reply, list):
+            return
+        kind, channel, payload = reply[0], reply[1].decode(), reply[-1]
+        if kind == b"message":
+            self._on_message(channel, payload)
+        elif kind == b"subscribe":
+            confirmation = self._channels.get(channel)
+            if confirmation is not None and not confirmation.done():
+                confirmation.set_result(None)
+
+    def _forget_confirmations(self) -> None:
+        """Let go whoever waits for a confirmation, and wait anew when Redis is back."""
+        loop = asyncio.get_running_loop()
+        for channel, confirmation in self._channels.items():
+            if not confirmation.done():
+                confirmation.set_result(None)
+            self._channels[channel] = loop.create_future()
+
+    @staticmethod
+    async def _send(connection: AbstractConnection, command: str, channels: list[str]) -> None:
+        # One write for all: a later command for the same channel must not overtake a part of this one.
+        parts = range(0, len(channels), CHANNELS_PER_COMMAND)
+        commands = [(command, *channels[start : start + CHANNELS_PER_COMMAND]) for start in parts]
+        if commands:
+            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+
+
+def _ignore(*_: Any) -> None:
+    """Stand in until `attach`."""

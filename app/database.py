@@ -1,0 +1,135 @@
+"""The connection to PostgreSQL: Tortoise's pool, bounded, and what to make of it when it is away."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import asyncpg
+from tortoise import Tortoise
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.connection import get_connection
+from tortoise.exceptions import DBConnectionError
+from tortoise.migrations.api import migrate as apply_migrations
+
+from app.errors import ServiceUnavailable
+from app.settings import Url
+
+POOL_SIZE = 10
+# What one use-case may take, waits for a connection included, before its caller is told to come back.
+DEADLINE = 5.0
+CONNECT_TIMEOUT = 3.0
+# Kept below the deadline, so that PostgreSQL gives up before the caller does.
+STATEMENT_TIMEOUT_MS = 4000
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
+# Any number will do, as long as nothing else in the database locks it.
+MIGRATION_LOCK = 0x63_68_61_74
+
+_APP = "chat"
+_log = logging.getLogger(__name__)
+
+# What asyncpg, the event loop and the kernel raise when PostgreSQL is not there or goes away.
+AWAY = (
+    OSError,
+    TimeoutError,
+    DBConnectionError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+
+
+def credentials(url: Url) -> dict[str, Any]:
+    """Take a `postgresql://` address apart into what asyncpg's pool wants."""
+    parts = urlsplit(url.reveal())
+    options = dict(parse_qsl(parts.query))
+    found: dict[str, Any] = {
+        "host": options.pop("host", None) or parts.hostname or "localhost",
+        "port": int(options.pop("port", None) or parts.port or 5432),
+        "user": unquote(parts.username or options.pop("user", "postgres")),
+        "password": unquote(parts.password or options.pop("password", "")),
+        "database": unquote(parts.path.lstrip("/")) or "postgres",
+    }
+    if sslmode := options.pop("sslmode", None):
+        found["ssl"] = sslmode
+    return found
+
+
+def configuration(url: Url) -> dict[str, Any]:
+    """Describe the database to Tortoise, for the service and for its migrations alike."""
+    return {
+        "connections": {
+            "default": {
+                "engine": "tortoise.backends.asyncpg",
+                "credentials": {
+                    **credentials(url),
+                    "minsize": 1,
+                    "maxsize": POOL_SIZE,
+                    "timeout": CONNECT_TIMEOUT,
+                    "application_name": "chat-service",
+                    "server_settings": {
+                        "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+                        "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
+                        "timezone": "UTC",
+                    },
+                },
+            },
+        },
+        "apps": {_APP: {"models": ["app.models"], "migrations": "app.migrations"}},
+        "use_tz": True,
+        "timezone": "UTC",
+    }
+
+
+@asynccontextmanager
+async def opened(url: Url) -> AsyncIterator[None]:
+    """Open Tortoise for the life of the process; it connects when first used, so PostgreSQL may come later."""
+    await Tortoise.init(config=configuration(url), _enable_global_fallback=True)
+    try:
+        yield
+    finally:
+        await Tortoise.close_connections()
+
+
+def connection() -> BaseDBAsyncClient:
+    """Give the pool on which statements run outside a transaction."""
+    return get_connection("default")
+
+
+@asynccontextmanager
+async def deadline() -> AsyncIterator[None]:
+    """Bound what a use-case waits for PostgreSQL; raises ServiceUnavailable when that is away or too slow."""
+    try:
+        async with asyncio.timeout(DEADLINE):
+            yield
+    except AWAY as error:
+        _log.warning("PostgreSQL is away: %s", error or type(error).__name__)
+        raise ServiceUnavailable from error
+
+
+async def is_available() -> bool:
+    """Tell whether PostgreSQL answers, within a second."""
+    try:
+        async with asyncio.timeout(1):
+            await connection().execute_query_dict("SELECT 1")
+    except AWAY:
+        return False
+    return True
+
+
+async def migrate(url: Url) -> None:
+    """Apply the migrations that are missing; many processes may do so at once, and one does it."""
+    lock = await asyncpg.connect(**credentials(url), timeout=CONNECT_TIMEOUT)
+    try:
+        await lock.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK)
+        config = configuration(url)
+        # A migration takes the time that it takes.
+        config["connections"]["default"]["credentials"]["server_settings"] = {"timezone": "UTC"}
+        await apply_migrations(config=config)
+        await Tortoise.close_connections()
+    finally:
+        await lock.close()

@@ -1,0 +1,35 @@
+"""Ids: a UUIDv7 (RFC 9562), time-ordered and unguessable, written with the kind of thing before it."""
+
+import os
+import re
+import time
+from uuid import UUID
+
+from app.errors import NotFound
+
+CONVERSATION = "conv"
+MESSAGE = "msg"
+
+_HEX = re.compile(r"[0-9a-f]{32}")
+
+
+def new_id() -> UUID:
+    """Make an id: 48 bits of milliseconds, then 74 random bits."""
+    random = int.from_bytes(os.urandom(10))
+    milliseconds = time.time_ns() // 1_000_000
+    value = (milliseconds & (2**48 - 1)) << 80 | random
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return UUID(int=value)
+
+
+def to_wire(kind: str, value: UUID) -> str:
+    return f"{kind}_{value.hex}"
+
+
+def from_wire(kind: str, text: str) -> UUID:
+    """Read an id off the wire; raises NotFound, since what is no id names nothing."""
+    prefix, _, digits = text.partition("_")
+    if prefix != kind or _HEX.fullmatch(digits) is None:
+        raise NotFound(f"There is no {'conversation' if kind == CONVERSATION else 'message'} {text[:64]!r}")
+    return UUID(hex=digits)

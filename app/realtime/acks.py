@@ -1,0 +1,33 @@
+"""Errors become acknowledgements and `error` events: nowhere else do they take that form."""
+
+import logging
+from typing import Any
+
+from msgspec import UNSET
+
+from app import events
+from app.errors import ChatError, InternalError
+from app.events import Event
+from app.schemas import ErrorView
+
+_log = logging.getLogger(__name__)
+
+
+def failure(error: Exception, event: str) -> ChatError:
+    """Give what a client is told of an error; one that it did not cause is logged here, once."""
+    if isinstance(error, ChatError):
+        return error
+    _log.error("the event %s failed", event, exc_info=error)
+    return InternalError()
+
+
+def acknowledgement(error: ChatError) -> dict[str, Any]:
+    return {"ok": False, "error": _view(error)}
+
+
+def error_event(error: ChatError, event: str) -> Event:
+    return events.error(_view(error), event)
+
+
+def _view(error: ChatError) -> ErrorView:
+    return ErrorView(error.code, error.message, UNSET if error.details is None else error.details)

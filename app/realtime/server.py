@@ -1,0 +1,120 @@
+"""The socket listener: Socket.IO and a health check, and nothing else.
+
+aiohttp carries the bytes for now; only this module and `transport` know it.
+"""
+
+import asyncio
+import logging
+import socket as sockets
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+import engineio.payload
+import socketio
+from aiohttp import web
+from msgspec import UNSET
+
+from app import cors
+from app.deps import Deps
+from app.health import Health
+from app.realtime.namespace import ChatNamespace
+from app.realtime.packets import packet_class
+from app.schemas import ErrorView, encode
+from app.supervisor import Supervisor
+
+PATH = "/socket.io/"
+# A packet past this ends the connection; one past MAX_BODY_BYTES is answered with an error.
+MAX_MESSAGE_BYTES = 1 << 20
+# A polling client may join a burst of small packets into one request.
+MAX_PACKETS_PER_POST = 4096
+# The last of the drain time is for what closing a connection takes.
+DRAIN_SHARE = 0.8
+
+_log = logging.getLogger(__name__)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_HEALTH = web.AppKey("health", Health)
+
+
+class RealtimeServer:
+    """Accepts sockets until it drains."""
+
+    def __init__(self, deps: Deps, health: Health, supervisor: Supervisor) -> None:
+        engineio.payload.Payload.max_decode_packets = MAX_PACKETS_PER_POST
+        self._deps = deps
+        self._health = health
+        self._namespace = ChatNamespace(deps, supervisor)
+        self._io = socketio.AsyncServer(
+            async_mode="aiohttp",
+            # One socket's events one after the other: their order is a promise.
+            async_handlers=False,
+            # The middleware decides about origins, for health checks as well.
+            cors_allowed_origins=[],
+            serializer=packet_class(deps.settings.max_body_bytes),
+            max_http_buffer_size=MAX_MESSAGE_BYTES,
+            http_compression=False,
+            logger=False,
+            engineio_logger=False,
+        )
+        self._io.register_namespace(self._namespace)
+        self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1.0)
+
+    async def start(self, listening: sockets.socket) -> None:
+        await self._runner.setup()
+        await web.SockSite(self._runner, listening, backlog=4096).start()
+
+    async def drain(self) -> None:
+        """Close all transports, spread over the drain time, so that their clients move to other pods."""
+        open_sockets = list(self._namespace.sockets.values())
+        if not open_sockets:
+            return
+        _log.info("moving %d sockets to other pods", len(open_sockets))
+        pause = self._deps.settings.drain_timeout * DRAIN_SHARE / len(open_sockets)
+        await open_sockets[0].transport.close()
+        for socket in open_sockets[1:]:
+            await asyncio.sleep(pause)
+            await socket.transport.close()
+
+    async def stop(self) -> None:
+        await self._io.shutdown()
+        await self._runner.cleanup()
+
+    def _application(self) -> web.Application:
+        application = web.Application(middlewares=[self._guard], client_max_size=MAX_MESSAGE_BYTES)
+        application[_HEALTH] = self._health
+        application.router.add_route("GET", "/health/ready", _ready)
+        application.router.add_route("*", PATH, self._io.eio.handle_request)
+        return application
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        origin = request.headers.get("Origin")
+        allowed = self._deps.settings.allowed_origins
+        try:
+            if not cors.is_allowed(origin, allowed) and request.path == PATH:
+                response: web.StreamResponse = _error(HTTPStatus.FORBIDDEN, "This origin is not allowed")
+            elif self._health.draining and request.path == PATH and "sid" not in request.query:
+                response = _error(HTTPStatus.SERVICE_UNAVAILABLE, "This pod is stopping, connect again")
+            else:
+                response = await handler(request)
+                if isinstance(response, web.Response) and response.status >= 400 and request.path == PATH:
+                    response = _error(HTTPStatus(response.status), "The request is not of an open session")
+        except web.HTTPException as error:
+            response = _error(
+                HTTPStatus(error.status), "Only Socket.IO and GET /health/ready are served here"
+            )
+        if not response.prepared:
+            response.headers.update(cors.headers(origin, allowed, preflight=request.method == "OPTIONS"))
+        return response
+
+
+_CODES = {403: "FORBIDDEN", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "PAYLOAD_TOO_LARGE"}
+_CODES |= {500: "INTERNAL_ERROR", 503: "SERVICE_UNAVAILABLE"}
+
+
+def _error(status: HTTPStatus, message: str) -> web.Response:
+    view = ErrorView(_CODES.get(status, "VALIDATION_ERROR"), message, UNSET)
+    return web.Response(status=status, body=encode(view), content_type="application/json")
+
+
+async def _ready(request: web.Request) -> web.Response:
+    return web.Response(status=200 if await request.app[_HEALTH].is_ready() else 503)

@@ -1,0 +1,91 @@
+"""The Sanic application of the REST listener, and its life inside a loop that it does not own."""
+
+import asyncio
+import logging
+import socket
+from types import SimpleNamespace
+from uuid import uuid4
+
+from sanic import HTTPResponse, Request, Sanic
+from sanic.config import Config
+from sanic.server import AsyncioServer
+
+from app import cors
+from app.deps import Deps
+from app.health import Health
+from app.rest import conversations, health, messages
+from app.rest.errors import ErrorAnswers
+
+MAX_HEADER_BYTES = 16_384
+HEADER_TIMEOUT = 10
+KEEP_ALIVE = 75
+POLL_INTERVAL = 0.05
+
+App = Sanic[Config, SimpleNamespace]
+
+_log = logging.getLogger(__name__)
+
+
+def create_app(deps: Deps, state: Health) -> App:
+    """Make the application; everything it needs is built by the caller, and nothing at its start."""
+    # One name for each instance: Sanic keeps a registry of them for the process.
+    app: App = Sanic(f"chat-service-{uuid4().hex[:8]}", configure_logging=False)
+    app.config.update(
+        ACCESS_LOG=False,
+        REQUEST_MAX_SIZE=deps.settings.max_body_bytes,
+        REQUEST_MAX_HEADER_SIZE=MAX_HEADER_BYTES,
+        REQUEST_TIMEOUT=HEADER_TIMEOUT,
+        KEEP_ALIVE_TIMEOUT=KEEP_ALIVE,
+        TOUCHUP=False,
+    )
+    app.error_handler = ErrorAnswers()
+    app.ctx.deps = deps
+    app.ctx.health = state
+    for blueprint in (conversations.blueprint, messages.blueprint, health.blueprint):
+        app.blueprint(blueprint)
+    app.register_middleware(_preflight, "request")
+    app.register_middleware(_cross_origin, "response")
+    return app
+
+
+async def _preflight(request: Request) -> HTTPResponse | None:
+    if request.method == "OPTIONS" and "access-control-request-method" in request.headers:
+        return HTTPResponse(status=204)
+    return None
+
+
+async def _cross_origin(request: Request, response: HTTPResponse) -> None:
+    allowed = request.app.ctx.deps.settings.allowed_origins
+    origin = request.headers.get("origin")
+    response.headers.update(cors.headers(origin, allowed, preflight=request.method == "OPTIONS"))
+
+
+class RestServer:
+    """Serves the application on a socket until it is stopped."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._server: AsyncioServer | None = None
+
+    async def start(self, listening: socket.socket) -> None:
+        self._server = await self._app.create_server(
+            sock=listening, backlog=4096, return_asyncio_server=True, access_log=False
+        )
+        assert self._server is not None
+        await self._server.startup()
+        await self._server.start_serving()
+
+    async def stop(self, within: float) -> None:
+        """Accept nothing more, let the requests in flight finish, and cut what is left after `within` seconds."""
+        if self._server is None:
+            return
+        self._server.close()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + within
+        while self._server.connections and loop.time() < end:
+            for connection in list(self._server.connections):
+                connection.close_if_idle()
+            await asyncio.sleep(POLL_INTERVAL)
+        for connection in list(self._server.connections):
+            _log.warning("a request was cut: it did not finish within %s s", within)
+            connection.abort()

@@ -1,0 +1,71 @@
+"""Errors become HTTP answers: nowhere else do they take that form."""
+
+import logging
+
+from msgspec import UNSET
+from sanic import HTTPResponse, Request
+from sanic.exceptions import SanicException
+from sanic.handlers import ErrorHandler
+
+from app.errors import (
+    ChatError,
+    Conflict,
+    Forbidden,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    RateLimited,
+    ServiceUnavailable,
+    Unauthorized,
+    ValidationFailed,
+)
+from app.schemas import ErrorView, encode
+
+STATUS = {
+    ValidationFailed.code: 400,
+    Unauthorized.code: 401,
+    Forbidden.code: 403,
+    NotFound.code: 404,
+    MethodNotAllowed.code: 405,
+    Conflict.code: 409,
+    PayloadTooLarge.code: 413,
+    RateLimited.code: 429,
+    InternalError.code: 500,
+    ServiceUnavailable.code: 503,
+}
+
+_log = logging.getLogger(__name__)
+
+
+class ErrorAnswers(ErrorHandler):
+    """Answers every error, ours and Sanic's, in the one shape of the contract."""
+
+    def default(self, request: Request, exception: Exception) -> HTTPResponse:
+        error = _chat_error(request, exception)
+        headers = {"Retry-After": str(error.retry_after_seconds)} if isinstance(error, RateLimited) else {}
+        if isinstance(exception, SanicException):
+            headers |= exception.headers
+        view = ErrorView(error.code, error.message, UNSET if error.details is None else error.details)
+        return HTTPResponse(
+            encode(view), status=STATUS[error.code], headers=headers, content_type="application/json"
+        )
+
+
+def _chat_error(request: Request, exception: Exception) -> ChatError:
+    if isinstance(exception, ChatError):
+        return exception
+    if isinstance(exception, SanicException):
+        status = exception.status_code
+        if status == 404:
+            return NotFound("There is no such route")
+        if status == 405:
+            return MethodNotAllowed(f"{request.method} is not served here")
+        if status == 413:
+            return PayloadTooLarge("The request is too large")
+        if status == 503:
+            return ServiceUnavailable()
+        if 400 <= status < 500:
+            return ValidationFailed(f"request: {exception}")
+    _log.error("%s %s failed", request.method, request.path, exc_info=exception)
+    return InternalError()

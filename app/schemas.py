@@ -1,0 +1,217 @@
+"""The vocabulary of both wires: commands that come in, views that go out.
+
+`decode` is the only way in, so that REST and sockets refuse the same things in the same words.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from app.errors import ValidationFailed
+
+# PostgreSQL cannot store NUL in text.
+Text = Annotated[str, Meta(pattern=r"^[^\x00]*$")]
+Title = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00]*$")]
+Label = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00]*$")]
+UserId = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
+ClientMessageId = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
+FileId = Annotated[str, Meta(min_length=1, max_length=512, pattern=r"^[^\x00]*$")]
+
+
+_C = TypeVar("_C", bound=msgspec.Struct)
+
+
+class Attachment(msgspec.Struct, rename="camel", frozen=True):
+    """A file that the master keeps: the chat service knows its id and what to call it."""
+
+    external_file_id: FileId
+    label: Label | UnsetType = UNSET
+
+
+class CreateConversation(msgspec.Struct, rename="camel", frozen=True):
+    type: Literal["direct", "group"]
+    participant_ids: list[UserId]
+    title: Title | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class SendMessage(msgspec.Struct, rename="camel", frozen=True):
+    content: Text
+    attachments: list[Attachment] = []
+    client_message_id: ClientMessageId | None = None
+
+
+class SocketSendMessage(SendMessage, rename="camel", frozen=True, kw_only=True):
+    """`message:send`: the same as over REST, with the conversation beside it."""
+
+    conversation_id: Text
+
+
+class ConnectAuth(msgspec.Struct, frozen=True):
+    """What `io(url, { auth })` hands in."""
+
+    token: Annotated[str, Meta(max_length=16_384)]
+
+
+class ParticipantView(msgspec.Struct, rename="camel"):
+    user_id: str
+    role: Literal["owner", "member"]
+    joined_at: str
+    last_read_seq: int
+    last_read_at: str | UnsetType = UNSET
+
+
+class ReactionView(msgspec.Struct, rename="camel"):
+    emoji: str
+    user_ids: list[str]
+    count: int
+
+
+class MessageView(msgspec.Struct, rename="camel"):
+    id: str
+    conversation_id: str
+    seq: int
+    sender_id: str
+    content: str
+    attachments: Raw
+    reactions: list[ReactionView]
+    created_at: str
+    updated_at: str
+    client_message_id: str | UnsetType = UNSET
+    deleted_at: str | UnsetType = UNSET
+
+
+class ConversationView(msgspec.Struct, rename="camel"):
+    id: str
+    type: Literal["direct", "group"]
+    metadata: dict[str, Any] | Raw
+    created_by: str
+    created_at: str
+    updated_at: str
+    last_seq: int
+    participant_count: int
+    participants: list[ParticipantView]
+    title: str | UnsetType = UNSET
+    owner_id: str | UnsetType = UNSET
+    last_message: MessageView | UnsetType = UNSET
+    unread_count: int | UnsetType = UNSET
+
+
+class ConversationPage(msgspec.Struct, rename="camel"):
+    items: list[ConversationView]
+    next_cursor: str | UnsetType = UNSET
+
+
+class MessagePage(msgspec.Struct, rename="camel"):
+    items: list[MessageView]
+    has_more: bool
+    next_cursor: str | UnsetType = UNSET
+
+
+class ErrorView(msgspec.Struct):
+    """The one shape of every error, on both wires."""
+
+    code: str
+    message: str
+    details: dict[str, Any] | UnsetType = UNSET
+
+
+class ErrorEventView(msgspec.Struct):
+    """The error event of a socket: the same, and which event failed."""
+
+    code: str
+    message: str
+    event: str
+    details: dict[str, Any] | UnsetType = UNSET
+
+
+def timestamp(at: datetime) -> str:
+    """Write a UTC time as ISO 8601 with milliseconds and `Z`."""
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
+
+
+_encoder = msgspec.json.Encoder()
+_MISSING = re.compile(r"Object missing required field `([^`]+)`(?: - at `\$\.?([^`]*)`)?")
+_ANYWHERE = re.compile(r"(.*) - at `\$\.?([^`]*)`", re.DOTALL)
+
+
+def encode(view: Any) -> bytes:
+    """Write a view as JSON."""
+    return _encoder.encode(view)
+
+
+def decode(kind: type[_C], raw: bytes | Raw) -> _C:
+    """Read a command from JSON; raises ValidationFailed that names the field."""
+    try:
+        command = msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _broken(bytes(raw)) from error
+    return command
+
+
+def reject(field: str, problem: str) -> ValidationFailed:
+    """Make the error that names a field, in the words that `decode` uses."""
+    return ValidationFailed(f"{field}: {problem}", {"field": field})
+
+
+def refuse_nul(field: str, value: Any) -> None:
+    """Refuse NUL in free-form JSON, which typed fields refuse by themselves; raises ValidationFailed."""
+    path = _find(value, lambda text: "\x00" in text, field)
+    if path is not None:
+        raise reject(path, "must not contain NUL characters")
+
+
+def _invalid(text: str) -> ValidationFailed:
+    if missing := _MISSING.fullmatch(text):
+        name, parent = missing[1], missing[2]
+        return reject(f"{parent}.{name}" if parent else name, "is missing")
+    if located := _ANYWHERE.fullmatch(text):
+        problem = "must not contain NUL characters" if "matching regex" in located[1] else located[1]
+        return reject(located[2] or "body", problem)
+    return reject("body", text)
+
+
+def _broken(raw: bytes) -> ValidationFailed:
+    """Say what is wrong with text that is no JSON to a strict reader; the lenient one finds the field."""
+    try:
+        lenient = json.loads(raw)
+    except (ValueError, RecursionError):
+        return reject("body", "is not valid JSON")
+    path = _find(lenient, _has_surrogate, "")
+    return reject(path or "body", "must not contain unpaired surrogates" if path else "is not valid JSON")
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _find(value: Any, wrong: Callable[[str], bool], path: str) -> str | None:
+    """Find the path to the first text, key or value, that is wrong."""
+    if isinstance(value, str):
+        return path if wrong(value) else None
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if wrong(key):
+                return path or "body"
+            if found := _find(inner, wrong, f"{path}.{key}" if path else key):
+                return found
+    if isinstance(value, list):
+        for index, inner in enumerate(value):
+            if found := _find(inner, wrong, f"{path}[{index}]"):
+                return found
+    return None
+
+
+def client_message_id(text: str) -> str:
+    """Check an id that came in a header; raises ValidationFailed."""
+    try:
+        return msgspec.convert(text, ClientMessageId)
+    except msgspec.ValidationError as error:
+        raise reject("Idempotency-Key", str(error)) from error

@@ -1,0 +1,86 @@
+"""One process: both listeners in one loop, from the ports to the drain."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+
+from app import bootstrap, database
+from app.settings import Settings
+from app.supervisor import Supervisor
+
+_log = logging.getLogger(__name__)
+
+
+class PortInUseError(Exception):
+    """A port cannot be had; the message says which, and which setting names it."""
+
+
+def bind(host: str, port: int, setting: str) -> socket.socket:
+    """Take a port; raises PortInUseError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        reason = error.strerror or str(error)
+        raise PortInUseError(
+            f"Cannot listen on {host}:{port}: {reason}. Set {setting} to another port, or stop what uses this one."
+        ) from error
+    listening.setblocking(False)
+    return listening
+
+
+async def serve(settings: Settings, ready: Callable[[], Awaitable[None]] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; `ready` is awaited once both ports are served."""
+    stopping = stop_signals()
+    with (
+        bind(settings.http_host, settings.http_port, "HTTP_PORT") as http,
+        bind(settings.ws_host, settings.ws_port, "WS_PORT") as ws,
+    ):
+        async with database.opened(settings.database_url), asyncio.TaskGroup() as group:
+            supervisor = Supervisor(group)
+            pod = bootstrap.build(settings, supervisor)
+            await pod.rest.start(http)
+            await pod.realtime.start(ws)
+            _log.info("serving REST on %d and Socket.IO on %d", settings.http_port, settings.ws_port)
+            if ready is not None:
+                await ready()
+            try:
+                await stopping.wait()
+            finally:
+                await _drain(pod, settings.drain_timeout)
+                supervisor.cancel()
+    _log.info("stopped")
+
+
+async def _drain(pod: bootstrap.Pod, timeout: float) -> None:
+    """Not ready first, then no new sockets, then every client moves over, all within `timeout` seconds."""
+    _log.info("draining for %g s at most", timeout)
+    pod.health.draining = True
+    try:
+        async with asyncio.timeout(timeout):
+            await pod.realtime.drain()
+            # Last, so that /health/ready says 503 for as long as there is something to move.
+            await pod.rest.stop(timeout)
+    except TimeoutError:
+        _log.warning("the drain did not finish in time")
+    await pod.realtime.stop()
+
+
+def stop_signals() -> asyncio.Event:
+    """Give the event that the first SIGTERM or SIGINT sets; the second one ends the process at once."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        stopping.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    return stopping

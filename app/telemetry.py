@@ -1,0 +1,42 @@
+"""Logs: one JSON object a line for machines, or plain text for people."""
+
+import logging
+import sys
+import time
+from typing import Any
+
+import msgspec
+
+# What these say about single packets and connections is of use to their own authors.
+_TALKATIVE = ("asyncio", "aiohttp", "engineio", "sanic", "socketio", "tortoise")
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes a record as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        milliseconds = int(record.msecs)
+        line: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{milliseconds:03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
+
+
+def configure_logging(level: str, form: str) -> None:
+    """Log to standard error, in one form, for this service and its libraries."""
+    handler = logging.StreamHandler(sys.stderr)
+    text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
+    handler.setFormatter(JsonFormatter() if form == "json" else text)
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.getLevelName(level), logging.WARNING))
+
+
+def warn_of_weak_secrets(names: list[str]) -> None:
+    for name in names:
+        logging.getLogger(__name__).warning("%s is shorter than 32 bytes: use a longer secret", name)

@@ -1,0 +1,68 @@
+"""Rows become views: the only place where a column meets its name on the wire."""
+
+from uuid import UUID
+
+from msgspec import UNSET, Raw
+
+from app import ids
+from app.schemas import ConversationView, MessageView, ParticipantView, timestamp
+from app.store import MESSAGE_COLUMNS, Row
+
+UNREAD_CEILING = 1000
+LISTED_PARTICIPANTS = 20
+
+
+def message(row: Row) -> MessageView:
+    """Show a message."""
+    return MessageView(
+        id=ids.to_wire(ids.MESSAGE, row["id"]),
+        conversation_id=ids.to_wire(ids.CONVERSATION, row["conversation_id"]),
+        seq=row["seq"],
+        sender_id=row["sender_id"],
+        content=row["content"],
+        attachments=Raw(row["attachments"].encode()),
+        reactions=[],
+        created_at=timestamp(row["created_at"]),
+        updated_at=timestamp(row["updated_at"]),
+        client_message_id=row["client_message_id"] or UNSET,
+        deleted_at=timestamp(row["deleted_at"]) if row["deleted_at"] else UNSET,
+    )
+
+
+def participant(row: Row) -> ParticipantView:
+    """Show that somebody is in a conversation."""
+    return ParticipantView(
+        user_id=row["user_id"],
+        role=row["role"],
+        joined_at=timestamp(row["joined_at"]),
+        last_read_seq=row["last_read_seq"],
+        last_read_at=timestamp(row["last_read_at"]) if row["last_read_at"] else UNSET,
+    )
+
+
+def conversation(row: Row, participants: list[Row]) -> ConversationView:
+    """Show a conversation as the user sees it for whom the row was read."""
+    last = {column: row[f"last_message_{column}"] for column in MESSAGE_COLUMNS}
+    return ConversationView(
+        id=ids.to_wire(ids.CONVERSATION, row["id"]),
+        type=row["type"],
+        metadata=Raw(row["metadata"].encode()),
+        created_by=row["created_by"],
+        created_at=timestamp(row["created_at"]),
+        updated_at=timestamp(row["updated_at"]),
+        last_seq=row["last_seq"],
+        participant_count=row["participant_count"],
+        participants=[participant(person) for person in participants],
+        title=UNSET if row["title"] is None else row["title"],
+        owner_id=UNSET if row["owner_id"] is None else row["owner_id"],
+        last_message=message(last) if last["id"] is not None else UNSET,
+        unread_count=row["unread_count"],
+    )
+
+
+def by_conversation(rows: list[Row]) -> dict[UUID, list[Row]]:
+    """Group participant rows by their conversation, in the order given."""
+    grouped: dict[UUID, list[Row]] = {}
+    for row in rows:
+        grouped.setdefault(row["conversation_id"], []).append(row)
+    return grouped

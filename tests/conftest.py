@@ -1,0 +1,96 @@
+"""What every test stands on: a real PostgreSQL, a real Valkey, and two pods that share them."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import aiohttp
+import asyncpg
+import pytest
+from clients import Rest, somebody, token
+from pods import Pod, environment, pods
+
+from app import database
+from app.dev.embedded import start_postgres, start_valkey
+from app.settings import Url
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The databases: those that DATABASE_URL and REDIS_URL name, else embedded ones."""
+
+    database_url: str
+    redis_url: str
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return environment(self.database_url, self.redis_url, **more)
+
+
+@pytest.fixture(scope="session")
+def server_urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    given = os.environ.get("DATABASE_URL"), os.environ.get("REDIS_URL")
+    folder = tmp_path_factory.mktemp("servers")
+    _let_everybody_through(folder)
+    started = []
+    try:
+        if not given[0]:
+            started.append(start_postgres(folder / "postgres"))
+        if not given[1]:
+            started.append(start_valkey(folder / "valkey"))
+        urls = iter(server.url for server in started)
+        yield given[0] or next(urls), given[1] or next(urls)
+    finally:
+        for server in started:
+            server.stop()
+
+
+def _let_everybody_through(folder: Path) -> None:
+    """Open the way to a folder of pytest's, which is closed to the user that PostgreSQL runs as for root."""
+    for parent in (folder, *folder.parents):
+        if parent.owner() == "root" and os.geteuid() == 0 and parent.name.startswith(("pytest-", "servers")):
+            parent.chmod(parent.stat().st_mode | 0o011)
+
+
+@pytest.fixture(scope="session")
+async def servers(server_urls: tuple[str, str]) -> AsyncIterator[Servers]:
+    """Give a database of this run's own, with the migrations applied."""
+    database_url, redis_url = server_urls
+    name = f"chat_test_{uuid4().hex[:8]}"
+    admin = await asyncpg.connect(database_url)
+    await admin.execute(f"CREATE DATABASE {name}")
+    own = database_url.rsplit("/", 1)[0] + f"/{name}"
+    try:
+        await database.migrate(Url(own))
+        yield Servers(own, redis_url)
+    finally:
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await admin.close()
+
+
+@pytest.fixture(scope="session")
+async def cluster(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[list[Pod]]:
+    """Two pods for tests that do them no harm; at the end neither may have logged an error."""
+    async with pods(servers.environment(), tmp_path_factory.mktemp("cluster"), 2) as started:
+        yield started
+        await asyncio.gather(*(pod.stop() for pod in started))
+        assert [line for pod in started for line in pod.errors()] == []
+
+
+@pytest.fixture(scope="session")
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+@pytest.fixture
+def user(http: aiohttp.ClientSession, cluster: list[Pod]) -> Callable[..., Rest]:
+    """Make up a user, who speaks to the first pod unless told otherwise."""
+
+    def make(name: str = "user", pod: Pod | None = None) -> Rest:
+        user_id = somebody(name)
+        return Rest(http, (pod or cluster[0]).http, user_id, token(user_id))
+
+    return make
