@@ -25,7 +25,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import distribution
@@ -66,6 +66,30 @@ class _Place:
     @property
     def log(self) -> Path:
         return self.folder / f"{self.name}.log"
+
+
+@dataclass(frozen=True)
+class _Account:
+    """Whom PostgreSQL runs as; None is whoever we are."""
+
+    user: int | None = None
+    group: int | None = None
+    # Under a folder such as /root. It is never opened by us: what else lies in it is not ours to show to others.
+    passes_closed_folders: bool = False
+
+    def command(self, *command: str) -> list[str]:
+        """Complete a command with what makes it run as this account."""
+        if not self.passes_closed_folders:
+            return [*command]
+        identity = [f"--reuid={self.user}", f"--regid={self.group}", "--clear-groups"]
+        privilege = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+        return ["setpriv", *identity, *privilege, *command]
+
+    def arguments(self) -> dict[str, Any]:
+        """Give what makes `subprocess` run it as this account."""
+        if self.user is None or self.passes_closed_folders:
+            return {}
+        return {"user": self.user, "group": self.group, "extra_groups": []}
 
 
 class EmbeddedServer:
@@ -111,7 +135,8 @@ def start_postgres(data_dir: Path) -> EmbeddedServer:
             "shared_buffers": "64MB",
         }
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-        process = _launch(place, [f"{_POSTGRES_BIN / 'postgres'}", "-D", f"{cluster}", *options], account)
+        command = account.command(f"{_POSTGRES_BIN / 'postgres'}", "-D", f"{cluster}", *options)
+        process = _launch(place, command, account.arguments())
         password = (home / "password").read_text()
         return EmbeddedServer(
             place, lock, process, f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
@@ -219,7 +244,7 @@ def _lives(process: psutil.Process) -> bool:
     return False
 
 
-def _launch(place: _Place, command: list[str], account: dict[str, Any]) -> subprocess.Popen[bytes]:
+def _launch(place: _Place, command: list[str], identity: dict[str, Any]) -> subprocess.Popen[bytes]:
     """Start a server and wait until it accepts connections."""
     place.log.unlink(missing_ok=True)
     with place.log.open("wb") as log:
@@ -231,7 +256,7 @@ def _launch(place: _Place, command: list[str], account: dict[str, Any]) -> subpr
             stderr=log,
             cwd=place.folder,
             start_new_session=True,
-            **account,
+            **identity,
         )
     try:
         _await_ready(place, process)
@@ -272,24 +297,32 @@ def _write_private(file: Path, text: str) -> None:
     aside.rename(file)
 
 
-def _postgres_account(folder: Path, home: Path) -> dict[str, Any]:
-    """Return whom PostgreSQL runs as: us, or for root, whom it refuses, the owner of its files."""
+def _postgres_account(folder: Path, home: Path) -> _Account:
+    """Tell whom PostgreSQL runs as: us, or for root, whom it refuses, the owner of its files."""
     if os.geteuid() != 0:
-        return {}
+        return _Account()
     if home.exists():
         user, group = home.stat().st_uid, home.stat().st_gid
     else:
         entry = _deputy()
         user, group = entry.pw_uid, entry.pw_gid
-    for path in (folder, *folder.parents, _POSTGRES_BIN, *_POSTGRES_BIN.parents):
+    closed = _closed_to(user, (folder, *folder.parents, _POSTGRES_BIN, *_POSTGRES_BIN.parents))
+    if closed is None:
+        return _Account(user, group)
+    if shutil.which("setpriv") is None:
+        raise EmbeddedError(
+            f"PostgreSQL does not run as root, and its own user cannot pass through {closed}: "
+            f"run `chmod o+x {closed}`, move out of there, or start as an ordinary user."
+        )
+    return _Account(user, group, passes_closed_folders=True)
+
+
+def _closed_to(user: int, folders: Iterable[Path]) -> Path | None:
+    for path in folders:
         status = path.stat()
-        # Never opened by us: what else lies in a closed folder is not ours to show to other users.
         if status.st_uid != user and not status.st_mode & stat.S_IXOTH:
-            raise EmbeddedError(
-                f"PostgreSQL does not run as root, and its own user cannot pass through {path}: "
-                f"run `chmod o+x {path}`, move out of there, or start as an ordinary user."
-            )
-    return {"user": user, "group": group, "extra_groups": []}
+            return path
+    return None
 
 
 def _deputy() -> pwd.struct_passwd:
@@ -302,27 +335,27 @@ def _deputy() -> pwd.struct_passwd:
     return pwd.getpwnam(name)
 
 
-def _initialise(folder: Path, home: Path, account: dict[str, Any]) -> None:
+def _initialise(folder: Path, home: Path, account: _Account) -> None:
     """Make the database files aside and move them into place whole: a run killed meanwhile leaves no half."""
     for half in folder.glob("postgres.new-*"):
         shutil.rmtree(half, ignore_errors=True)
     aside = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=folder))
     password = aside / "password"
     _write_private(password, secrets.token_hex(16))
-    if account:
-        os.chown(password, account["user"], account["group"])
-        os.chown(aside, account["user"], account["group"])
+    if account.user is not None and account.group is not None:
+        os.chown(password, account.user, account.group)
+        os.chown(aside, account.user, account.group)
     # The locale is PostgreSQL's own: that of the machine may be missing, or sort differently on the next one.
     locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     access = ["--username=postgres", "--auth=scram-sha-256", f"--pwfile={password}"]
     made = subprocess.run(  # noqa: S603 - our own binary
-        [_POSTGRES_BIN / "initdb", "-D", aside / "data", *locale, *access],
+        account.command(f"{_POSTGRES_BIN / 'initdb'}", "-D", f"{aside / 'data'}", *locale, *access),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
         cwd=folder,
         start_new_session=True,
-        **account,
+        **account.arguments(),
     )
     if made.returncode != 0:
         raise EmbeddedError(f"initdb fails in {folder}: {made.stderr.decode(errors='replace').strip()}")
