@@ -7,14 +7,23 @@ from collections.abc import Callable
 
 import uvloop
 
-from app import database, server, settings, telemetry
+from app import server, settings, telemetry
 from app.auth import tokens
-from app.server import PortInUseError
+from app.server import NoDatabaseError, PortInUseError
 from app.settings import Settings, SettingsError
 
 EXIT_FAILURE = 1
 EXIT_BAD_CONFIGURATION = 2
 TOKEN_LIFETIME = 24 * 3600
+
+# For what a command does not use and the settings require.
+UNUSED = {
+    "AUTH_JWT_SECRET": "unused",
+    "AUTH_JWT_ISSUER": "unused",
+    "INTERNAL_API_SECRET": "unused",
+    "DATABASE_URL": "postgresql://unused",
+    "REDIS_URL": "redis://unused",
+}
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -26,7 +35,7 @@ def main() -> None:
         arguments.command(arguments)
     except SettingsError as error:
         _fail(f"{error}\nEvery setting: chat-service config", EXIT_BAD_CONFIGURATION)
-    except PortInUseError as error:
+    except (PortInUseError, NoDatabaseError) as error:
         _fail(str(error), EXIT_FAILURE)
     except KeyboardInterrupt:
         _fail("Interrupted", 130)
@@ -52,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     add("serve", _serve, "Serve REST on HTTP_PORT and Socket.IO on WS_PORT.")
     add("migrate", _migrate, "Apply the migrations; safe to run from many pods at once.")
     token = add("token", _token, "Print a user token signed with AUTH_JWT_SECRET, for trying things out.")
-    token.add_argument("user", metavar="USER", help="the id of the user")
+    token.add_argument("user", metavar="USER", type=_user_id, help="the id of the user")
     add("config", _config, "Print every setting, its value, its default and where it comes from.")
     return parser
 
@@ -60,14 +69,11 @@ def _parser() -> argparse.ArgumentParser:
 def _dev(arguments: argparse.Namespace) -> None:
     # The embedded servers are an extra that production does not install.
     try:
-        from app.dev import embedded, stack
+        from app.dev import embedded, stack  # noqa: PLC0415 - only this command needs them
     except ModuleNotFoundError as error:
         _fail(f"{error}. `chat-service dev` needs the extra: pip install 'chat-service[dev]'", EXIT_FAILURE)
         return
     options = stack.DevOptions(arguments.ephemeral, not arguments.no_demo, os.environ)
-    telemetry.configure_logging(
-        os.environ.get("LOG_LEVEL", "WARNING").upper(), os.environ.get("LOG_FORMAT", "text")
-    )
     try:
         uvloop.run(stack.run(options))
     except embedded.EmbeddedError as error:
@@ -75,18 +81,32 @@ def _dev(arguments: argparse.Namespace) -> None:
 
 
 def _serve(_: argparse.Namespace) -> None:
-    found = _configured()
+    found = Settings.read(os.environ)
+    telemetry.configure_logging(found.log_level, found.log_format)
+    telemetry.warn_of_weak_secrets(found.weak_secrets())
     uvloop.run(server.serve(found))
 
 
 def _migrate(_: argparse.Namespace) -> None:
-    found = _configured()
-    uvloop.run(database.migrate(found.database_url))
+    found = _only("DATABASE_URL", "LOG_LEVEL", "LOG_FORMAT")
+    telemetry.configure_logging(found.log_level, found.log_format)
+    uvloop.run(server.migrate(found.database_url))
 
 
 def _token(arguments: argparse.Namespace) -> None:
-    found = Settings.read(os.environ)
+    found = _only("AUTH_JWT_SECRET", "AUTH_JWT_ISSUER", "AUTH_JWT_AUDIENCE")
     print(tokens.issue(found, arguments.user, TOKEN_LIFETIME))  # noqa: T201 - the command's own answer
+
+
+def _user_id(text: str) -> str:
+    """Refuse an id that no token may carry."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("the id must be UTF-8") from None
+    if not 1 <= len(text) <= tokens.MAX_USER_ID:
+        raise argparse.ArgumentTypeError(f"the id must have 1 to {tokens.MAX_USER_ID} characters")
+    return text
 
 
 def _config(_: argparse.Namespace) -> None:
@@ -97,12 +117,12 @@ def _config(_: argparse.Namespace) -> None:
         print(f"{line.name:<{width}}  {value}  [default: {line.default or '(empty)'}; {line.source}]")  # noqa: T201
 
 
-def _configured() -> Settings:
-    """Read the settings and set up what every long-running command needs; raises SettingsError."""
-    found = Settings.read(os.environ)
-    telemetry.configure_logging(found.log_level, found.log_format)
-    telemetry.warn_of_weak_secrets(found.weak_secrets())
-    return found
+def _only(*names: str) -> Settings:
+    """Read these settings and no others, so that a command asks for no more than it uses; raises SettingsError."""
+    forms = {form for name in names for form in (name, f"{name}_FILE")}
+    given = {name: value for name, value in os.environ.items() if name in forms}
+    unused = {name: value for name, value in UNUSED.items() if name not in names}
+    return Settings.read({**unused, **given})
 
 
 if __name__ == "__main__":

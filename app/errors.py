@@ -67,9 +67,7 @@ class RateLimited(ChatError):
 
     def __init__(self, retry_after: float) -> None:
         seconds = max(1, math.ceil(retry_after))
-        super().__init__(
-            f"Too many requests, try again in {seconds} s", {"retryAfterMs": int(retry_after * 1000)}
-        )
+        super().__init__(f"Too many requests, try again in {seconds} s", {"retryAfterMs": int(retry_after * 1000)})
         self.retry_after_seconds = seconds
 
 

@@ -67,7 +67,7 @@ class _Person:
 
     def __init__(self) -> None:
         self.subscribers: dict[Subscriber, set[_Room]] = {}
-        self.connecting: dict[Subscriber, list["_Invitation"]] = {}
+        self.connecting: dict[Subscriber, list[_Invitation]] = {}
 
 
 class _Invitation:
@@ -191,8 +191,7 @@ class Fanout:
 
     def _pin(self, conversation_ids: Iterable[UUID]) -> list[_Room]:
         rooms = [
-            self._rooms.setdefault(conversation_id, _Room(conversation_id))
-            for conversation_id in conversation_ids
+            self._rooms.setdefault(conversation_id, _Room(conversation_id)) for conversation_id in conversation_ids
         ]
         for room in rooms:
             room.pins += 1
@@ -242,9 +241,7 @@ class Fanout:
             try:
                 self._invitations.put_nowait(invitation)
             except asyncio.QueueFull:
-                _log.error(
-                    "too many new conversations at once: some sockets learn of theirs when they reconnect"
-                )
+                _log.error("too many new conversations at once: some sockets learn of theirs when they reconnect")
 
     async def admit_forever(self) -> None:
         """Let people into the conversations that they were added to, one after the other."""

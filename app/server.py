@@ -6,15 +6,24 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable
 
+import asyncpg
+
 from app import bootstrap, database
-from app.settings import Settings
+from app.settings import Settings, Url
 from app.supervisor import Supervisor
+
+MIGRATION_PATIENCE = 30.0
+MIGRATION_RETRY = 2.0
 
 _log = logging.getLogger(__name__)
 
 
 class PortInUseError(Exception):
     """A port cannot be had; the message says which, and which setting names it."""
+
+
+class NoDatabaseError(Exception):
+    """PostgreSQL is not there or does not let us in; the message says why."""
 
 
 def bind(host: str, port: int, setting: str) -> socket.socket:
@@ -24,6 +33,8 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        # Only listening claims a port: as many as like may be bound to it.
+        listening.listen()
     except OSError as error:
         listening.close()
         reason = error.strerror or str(error)
@@ -34,9 +45,35 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
     return listening
 
 
-async def serve(settings: Settings, ready: Callable[[], Awaitable[None]] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; `ready` is awaited once both ports are served."""
-    stopping = stop_signals()
+async def migrate(url: Url) -> None:
+    """Apply the migrations that are missing, as soon as PostgreSQL is there; raises NoDatabaseError."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + MIGRATION_PATIENCE
+    while True:
+        try:
+            await database.migrate(url)
+        except database.AWAY as error:
+            reason = str(error) or type(error).__name__
+            if loop.time() + MIGRATION_RETRY > end:
+                raise NoDatabaseError(
+                    f"PostgreSQL is not there after {MIGRATION_PATIENCE:g} s: {reason}"
+                ) from error
+            _log.warning("PostgreSQL is not there yet, trying again: %s", reason)
+            await asyncio.sleep(MIGRATION_RETRY)
+        except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
+            raise NoDatabaseError(f"PostgreSQL refuses the address in DATABASE_URL: {error}") from error
+        else:
+            return
+
+
+async def serve(
+    settings: Settings,
+    ready: Callable[[], Awaitable[None]] | None = None,
+    stopping: asyncio.Event | None = None,
+) -> None:
+    """Serve until `stopping`, by default SIGTERM or SIGINT, then drain; `ready` is awaited once both ports serve."""
+    if stopping is None:
+        stopping = stop_signals()
     with (
         bind(settings.http_host, settings.http_port, "HTTP_PORT") as http,
         bind(settings.ws_host, settings.ws_port, "WS_PORT") as ws,
@@ -57,15 +94,15 @@ async def serve(settings: Settings, ready: Callable[[], Awaitable[None]] | None 
     _log.info("stopped")
 
 
-async def _drain(pod: bootstrap.Pod, timeout: float) -> None:
-    """Not ready first, then no new sockets, then every client moves over, all within `timeout` seconds."""
-    _log.info("draining for %g s at most", timeout)
+async def _drain(pod: bootstrap.Pod, within: float) -> None:
+    """Not ready first, then no new sockets, then every client moves over, all `within` so many seconds."""
+    _log.info("draining for %g s at most", within)
     pod.health.draining = True
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(within):
             await pod.realtime.drain()
             # Last, so that /health/ready says 503 for as long as there is something to move.
-            await pod.rest.stop(timeout)
+            await pod.rest.stop(within)
     except TimeoutError:
         _log.warning("the drain did not finish in time")
     await pod.realtime.stop()

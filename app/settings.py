@@ -188,9 +188,7 @@ class Settings:
         _secret, "The secret before a rotation, still accepted", file_form=True
     )
     auth_jwt_issuer: str = _required(_text, "The `iss` that user tokens must carry")
-    auth_jwt_audience: str | None = _unset(
-        _text, "The `aud` that user tokens must carry; unset: not looked at"
-    )
+    auth_jwt_audience: str | None = _unset(_text, "The `aud` that user tokens must carry; unset: not looked at")
     internal_api_secret: Secret = _required(
         _secret, "The `X-Internal-Secret` of the master's own calls", file_form=True
     )
@@ -244,9 +242,7 @@ class Settings:
         _integer(2, 10_000), "100", "Participants past which a group has no typing and presence"
     )
 
-    drain_timeout: float = _setting(
-        _duration, "20s", "How long a stopping process lets its clients move over"
-    )
+    drain_timeout: float = _setting(_duration, "20s", "How long a stopping process lets its clients move over")
     events_retention_days: int = _setting(_integer(1, 3650), "30", "Days that the event log is kept")
     log_level: str = _setting(_choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "The least level logged")
     log_format: str = _setting(_choice("json", "text"), "json", "One JSON object a line, or text for people")

@@ -108,7 +108,7 @@ JOIN conversations c ON c.id = me.conversation_id
 JOIN LATERAL (SELECT me.last_seq, me.activity_at) h ON true
 LEFT JOIN messages m ON m.conversation_id = me.conversation_id AND m.seq = me.last_message_seq
 ORDER BY h.activity_at DESC, c.id DESC
-"""  # noqa: S608
+"""
 
 # One conversation as one of its participants sees it.
 GET_CONVERSATION = f"""
@@ -118,7 +118,7 @@ JOIN conversation_heads h ON h.conversation_id = c.id
 JOIN participants me ON me.conversation_id = c.id AND me.user_id = $2
 LEFT JOIN messages m ON m.conversation_id = c.id AND m.seq = h.last_message_seq
 WHERE c.id = $1
-"""  # noqa: S608
+"""
 
 # The reader first, then in the order of joining, at most so many of each conversation.
 PARTICIPANTS = """

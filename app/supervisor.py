@@ -1,4 +1,4 @@
-"""Background loops, each by its name: a fatal one that ends takes the process down, a tolerant one is restarted."""
+"""Background loops, each by its name: one that is fatal takes the process down, a tolerant one starts again."""
 
 import asyncio
 import logging
@@ -33,7 +33,7 @@ class Supervisor:
             while True:
                 try:
                     await loop()
-                except Exception:
+                except Exception:  # noqa: BLE001 - it is logged, and the loop must go on
                     _log.exception("the loop %s failed, it starts again", name)
                 await asyncio.sleep(RESTART_DELAY)
 
@@ -45,7 +45,7 @@ class Supervisor:
         async def run() -> None:
             try:
                 await work
-            except Exception:
+            except Exception:  # noqa: BLE001 - it is logged, and is nobody else's failure
                 _log.exception("%s failed", name)
 
         task = self._group.create_task(run(), name=name)

@@ -53,7 +53,9 @@ class Rest:
     user_id: str
     token: str
 
-    async def call(self, method: str, path: str, *, json: Any = None, data: bytes | None = None, **more: Any) -> Answer:
+    async def call(
+        self, method: str, path: str, *, json: Any = None, data: bytes | None = None, **more: Any
+    ) -> Answer:
         headers = {"Authorization": f"Bearer {self.token}", **more.pop("headers", {})}
         async with self.session.request(
             method, self.base + path, json=json, data=data, headers=headers, **more
@@ -147,3 +149,43 @@ async def ear(
         yield opened
     finally:
         await opened.client.disconnect()
+
+
+class Wire:
+    """A WebSocket on which a test writes Engine.IO packets by hand."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self.socket = socket
+
+    async def read(self) -> str | None:
+        """Read the next packet, pings aside; None when the connection is over."""
+        while True:
+            message = await self.socket.receive(timeout=EVENT_TIMEOUT)
+            if message.type is not aiohttp.WSMsgType.TEXT:
+                return None
+            if message.data != "2":
+                return str(message.data)
+
+    async def read_until(self, start: str) -> str:
+        """Read up to the packet that starts like this."""
+        while (packet := await self.read()) is not None:
+            if packet.startswith(start):
+                return packet
+        raise AssertionError(f"the connection ended without a packet {start!r}")
+
+    async def write(self, packet: str) -> None:
+        await self.socket.send_str(packet)
+
+
+@asynccontextmanager
+async def wire(pod: Pod, auth: str | None) -> AsyncIterator[Wire]:
+    """Open a WebSocket by hand and, with `auth`, connect with that JSON."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(pod.ws + "/socket.io/?EIO=4&transport=websocket") as socket,
+    ):
+        opened = Wire(socket)
+        assert (await opened.read() or "").startswith('0{"sid":')
+        if auth is not None:
+            await opened.write("40" + auth)
+        yield opened

@@ -14,7 +14,8 @@ from clients import Rest, somebody, token
 from pods import Pod, environment, pods
 
 from app import database
-from app.dev.embedded import start_postgres, start_valkey
+from app.dev.postgres import start_postgres
+from app.dev.valkey import start_valkey
 from app.settings import Url
 
 

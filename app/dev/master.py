@@ -82,9 +82,7 @@ def user_id_of(name: str) -> str:
     if not 1 <= len(user_id) <= MAX_NAME:
         raise ValueError(f"A name has 1 to {MAX_NAME} characters.")
     if not user_id[0].isalnum() or not all(_allowed(character) for character in user_id):
-        raise ValueError(
-            "A name begins with a letter or a digit and has letters, digits, spaces and . _ - only."
-        )
+        raise ValueError("A name begins with a letter or a digit and has letters, digits, spaces and . _ - only.")
     return user_id
 
 

@@ -1,19 +1,24 @@
 """`chat-service dev`: everything on one machine, with nothing installed beforehand."""
 
 import asyncio
-import contextlib
+import re
 import shutil
+import signal
+import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
-from app import database, server
-from app.dev.embedded import EmbeddedServer, start_postgres, start_valkey
+from app import server, telemetry
+from app.dev.embedded import EmbeddedServer
 from app.dev.master import MasterConfig, create_master
+from app.dev.postgres import start_postgres
+from app.dev.valkey import start_valkey
 from app.settings import Settings, SettingsError
 
 DATA_DIR = Path(".data")
@@ -22,6 +27,8 @@ DEMO_PORT = "3000"
 # People who press Ctrl-C do not want to wait for clients to move over.
 DRAIN_TIMEOUT = "1s"
 ISSUER = "demo-master"
+# In the place of servers that do not run yet, so that all other settings can be checked.
+PENDING = {"DATABASE_URL": "postgresql://pending", "REDIS_URL": "redis://pending"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,49 +39,97 @@ class DevOptions:
     demo: bool
     env: Mapping[str, str]
 
+    def names(self, setting: str) -> bool:
+        """Tell whether the environment has a setting, by itself or as a file."""
+        return bool(self.env.get(setting) or self.env.get(f"{setting}_FILE"))
+
 
 async def run(options: DevOptions) -> None:
-    """Start everything, print where it is, and stop it all in order at Ctrl-C.
+    """Start everything, print where it is, and stop it all in order at Ctrl-C, even one during the start.
 
-    Raises SettingsError, EmbeddedError or PortInUseError, each of which says what to do.
+    Raises SettingsError, PortInUseError, EmbeddedError or NoDatabaseError, each of which says what to do.
     """
-    demo_port = _demo_port(options.env)
     # Bad settings and taken ports are told at once, not after the databases have started.
-    expected = Settings.read(_environment(options.env, "postgresql://pending", "redis://pending", demo_port))
+    expected, demo_port = _read(options, PENDING)
+    telemetry.configure_logging(expected.log_level, expected.log_format)
     _try_ports(expected, options, demo_port)
-    async with _data_dir(options) as data_dir, contextlib.AsyncExitStack() as stack:
-        _say(f"Starting in {data_dir.resolve()}")
-        database_url = options.env.get("DATABASE_URL")
-        if not database_url:
-            first = not (data_dir / "postgres").exists()
-            _say("PostgreSQL: making a new database, once" if first else "PostgreSQL: starting")
-            database_url = await _start(stack, start_postgres, data_dir)
-        redis_url = options.env.get("REDIS_URL")
-        if not redis_url:
-            _say("Valkey: starting")
-            redis_url = await _start(stack, start_valkey, data_dir)
-        settings = Settings.read(_environment(options.env, database_url, redis_url, demo_port))
-        _say("Migrations: applying what is missing")
-        await database.migrate(settings.database_url)
+    stopping = _stop_signals()
+    with _data_dir(options) as data_dir:
+        async with AsyncExitStack() as stack:
+            settings = await _unless(stopping, _prepare(options, data_dir, stack))
+            if settings is not None:
+                await _serve(settings, options, demo_port, stopping)
+            _say("Stopping")
 
-        async def ready() -> None:
-            if options.demo:
-                await stack.enter_async_context(_demo(settings, demo_port))
-            _announce(settings, options, demo_port)
 
-        await server.serve(settings, ready)
-        _say("Stopping")
+def _read(options: DevOptions, urls: Mapping[str, str]) -> tuple[Settings, int]:
+    """Read the settings, with `urls` for the servers that the environment does not name, and DEMO_PORT."""
+    text = options.env.get("DEMO_PORT", DEMO_PORT)
+    demo_port = int(text) if re.fullmatch(r"[0-9]{1,5}", text) else 0
+    bad = [] if 1 <= demo_port <= 65535 else ["DEMO_PORT: must be a whole number from 1 to 65535"]
+    try:
+        settings = Settings.read(_environment(options, urls, demo_port))
+    except SettingsError as error:
+        raise SettingsError([*error.problems, *bad]) from error
+    if bad:
+        raise SettingsError(bad)
+    return settings, demo_port
+
+
+def _environment(options: DevOptions, urls: Mapping[str, str], demo_port: int) -> dict[str, str]:
+    """Complete the environment with what development needs; what is set there stands."""
+    secrets = {
+        "AUTH_JWT_SECRET": "development-only-secret-that-signs-user-tokens",
+        "INTERNAL_API_SECRET": "development-only-secret-of-the-internal-api",
+    }
+    defaults = {
+        "AUTH_JWT_ISSUER": ISSUER,
+        "ALLOWED_ORIGINS": f"http://localhost:{demo_port},http://127.0.0.1:{demo_port}",
+        "HTTP_HOST": HOST,
+        "WS_HOST": HOST,
+        "LOG_FORMAT": "text",
+        "LOG_LEVEL": "WARNING",
+        "DRAIN_TIMEOUT": DRAIN_TIMEOUT,
+    }
+    missing_secrets = {name: secret for name, secret in secrets.items() if not options.names(name)}
+    missing_urls = {name: url for name, url in urls.items() if not options.names(name)}
+    return {**defaults, **missing_secrets, **options.env, **missing_urls}
 
 
 def _try_ports(settings: Settings, options: DevOptions, demo_port: int) -> None:
-    server.bind(settings.http_host, settings.http_port, "HTTP_PORT").close()
-    server.bind(settings.ws_host, settings.ws_port, "WS_PORT").close()
-    if options.demo:
-        server.bind(HOST, demo_port, "DEMO_PORT").close()
+    with ExitStack() as taken:
+        taken.enter_context(server.bind(settings.http_host, settings.http_port, "HTTP_PORT"))
+        taken.enter_context(server.bind(settings.ws_host, settings.ws_port, "WS_PORT"))
+        if options.demo:
+            taken.enter_context(server.bind(HOST, demo_port, "DEMO_PORT"))
 
 
-@asynccontextmanager
-async def _data_dir(options: DevOptions) -> AsyncIterator[Path]:
+def _stop_signals() -> asyncio.Event:
+    """Give the event that the first signal sets; a second one must not cut the stop and leave databases behind."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    # A terminal that closes, unless nohup has us ignore that.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, stopping.set)
+    return stopping
+
+
+async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, Settings]) -> Settings | None:
+    """Do the work, or cancel it and return None as soon as we are told to stop."""
+    working, told = asyncio.ensure_future(work), asyncio.ensure_future(stopping.wait())
+    await asyncio.wait((working, told), return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if stopping.is_set():
+        working.cancel()
+    with suppress(asyncio.CancelledError):
+        return await working
+    return None
+
+
+@contextmanager
+def _data_dir(options: DevOptions) -> Iterator[Path]:
     if not options.ephemeral:
         yield DATA_DIR
         return
@@ -87,57 +142,63 @@ async def _data_dir(options: DevOptions) -> AsyncIterator[Path]:
         shutil.rmtree(data_dir)
 
 
-async def _start(
-    stack: contextlib.AsyncExitStack, start: Callable[[Path], EmbeddedServer], data_dir: Path
-) -> str:
-    embedded = await asyncio.to_thread(start, data_dir)
-    stack.push_async_callback(asyncio.to_thread, embedded.stop)
+async def _prepare(options: DevOptions, data_dir: Path, stack: AsyncExitStack) -> Settings:
+    """Start the servers that the environment does not name, and bring the database up to date."""
+    urls = {}
+    if not options.names("DATABASE_URL"):
+        first = not (data_dir / "postgres").exists()
+        _say(f"PostgreSQL: {'making a new database' if first else 'starting'} in {data_dir.absolute()}")
+        urls["DATABASE_URL"] = await _start(stack, start_postgres, data_dir)
+    if not options.names("REDIS_URL"):
+        _say("Valkey: starting")
+        urls["REDIS_URL"] = await _start(stack, start_valkey, data_dir)
+    settings, _ = _read(options, urls)
+    _say("Migrations: applying what is missing")
+    await server.migrate(settings.database_url)
+    return settings
+
+
+async def _start(stack: AsyncExitStack, start: Callable[[Path], EmbeddedServer], data_dir: Path) -> str:
+    starting = asyncio.create_task(asyncio.to_thread(start, data_dir))
+    # Before it has started: a thread cannot be cancelled, and what it brings about must not outlive us.
+    stack.push_async_callback(_stop, starting)
+    embedded = await asyncio.shield(starting)
     return embedded.url
 
 
-def _demo_port(env: Mapping[str, str]) -> int:
-    text = env.get("DEMO_PORT", DEMO_PORT)
-    if not text.isdigit() or not 1 <= int(text) <= 65535:
-        raise SettingsError(["DEMO_PORT: must be a whole number from 1 to 65535"])
-    return int(text)
+async def _stop(starting: asyncio.Task[EmbeddedServer]) -> None:
+    await asyncio.wait((starting,))
+    if starting.exception() is None:
+        await asyncio.to_thread(starting.result().stop)
 
 
-def _environment(env: Mapping[str, str], database_url: str, redis_url: str, demo_port: int) -> dict[str, str]:
-    """Complete the environment with what development needs; what is set there stands."""
-    demo_origins = f"http://localhost:{demo_port},http://127.0.0.1:{demo_port}"
-    defaults = {
-        "AUTH_JWT_SECRET": "development-only-secret-that-signs-user-tokens",
-        "AUTH_JWT_ISSUER": ISSUER,
-        "INTERNAL_API_SECRET": "development-only-secret-of-the-internal-api",
-        "ALLOWED_ORIGINS": demo_origins,
-        "HTTP_HOST": HOST,
-        "WS_HOST": HOST,
-        "LOG_FORMAT": "text",
-        "LOG_LEVEL": "WARNING",
-        "DRAIN_TIMEOUT": DRAIN_TIMEOUT,
-    }
-    for name in ("AUTH_JWT_SECRET", "INTERNAL_API_SECRET"):
-        if f"{name}_FILE" in env:
-            del defaults[name]
-    return {**defaults, **env, "DATABASE_URL": database_url, "REDIS_URL": redis_url}
+async def _serve(settings: Settings, options: DevOptions, demo_port: int, stopping: asyncio.Event) -> None:
+    async with AsyncExitStack() as stack:
+        demo = stack.enter_context(server.bind(HOST, demo_port, "DEMO_PORT")) if options.demo else None
+
+        async def ready() -> None:
+            if demo is not None:
+                await stack.enter_async_context(_demo(settings, demo))
+            _announce(settings, options, demo_port)
+
+        await server.serve(settings, ready, stopping)
 
 
 @asynccontextmanager
-async def _demo(settings: Settings, port: int) -> AsyncIterator[None]:
-    with server.bind(HOST, port, "DEMO_PORT") as listening:
-        config = MasterConfig(
-            chat_url=f"http://{HOST}:{settings.http_port}",
-            socket_url=f"http://{HOST}:{settings.ws_port}",
-            jwt_secret=settings.auth_jwt_secret.reveal(),
-            jwt_issuer=settings.auth_jwt_issuer,
-        )
-        runner = web.AppRunner(create_master(config), access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
+async def _demo(settings: Settings, listening: socket.socket) -> AsyncIterator[None]:
+    config = MasterConfig(
+        chat_url=f"http://{HOST}:{settings.http_port}",
+        socket_url=f"http://{HOST}:{settings.ws_port}",
+        jwt_secret=settings.auth_jwt_secret.reveal(),
+        jwt_issuer=settings.auth_jwt_issuer,
+    )
+    runner = web.AppRunner(create_master(config), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
         await web.SockSite(runner, listening).start()
-        try:
-            yield
-        finally:
-            await runner.cleanup()
+        yield
+    finally:
+        await runner.cleanup()
 
 
 def _announce(settings: Settings, options: DevOptions, demo_port: int) -> None:
@@ -148,17 +209,18 @@ def _announce(settings: Settings, options: DevOptions, demo_port: int) -> None:
         f"  REST and internal API   http://{HOST}:{settings.http_port}",
         f"  Socket.IO               http://{HOST}:{settings.ws_port}",
     ]
-    if not options.env.get("DATABASE_URL"):
+    if not options.names("DATABASE_URL"):
         lines.append(f"  PostgreSQL              {settings.database_url.reveal()}")
-    if not options.env.get("REDIS_URL"):
+    if not options.names("REDIS_URL"):
         lines.append(f"  Valkey                  {settings.redis_url.reveal()}")
     lines.append("")
-    for name, secret in (
-        ("AUTH_JWT_SECRET", settings.auth_jwt_secret),
-        ("INTERNAL_API_SECRET", settings.internal_api_secret),
+    for name, value in (
+        ("AUTH_JWT_SECRET", settings.auth_jwt_secret.reveal()),
+        ("AUTH_JWT_ISSUER", settings.auth_jwt_issuer),
+        ("INTERNAL_API_SECRET", settings.internal_api_secret.reveal()),
     ):
-        if name not in options.env and f"{name}_FILE" not in options.env:
-            lines.append(f"  {name:<23} {secret.reveal()}   (for development only)")
+        if not options.names(name):
+            lines.append(f"  {name:<23} {value}   (for development only)")
     if options.demo:
         lines += [
             "",

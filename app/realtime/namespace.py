@@ -13,7 +13,7 @@ from socketio.exceptions import ConnectionRefusedError as Refused
 from app import database, events, ids
 from app.auth.actor import Actor
 from app.deps import Deps
-from app.errors import ChatError, PayloadTooLarge, ServiceUnavailable, Unauthorized, ValidationFailed
+from app.errors import Forbidden, PayloadTooLarge, Unauthorized, ValidationFailed
 from app.events import Event
 from app.realtime import acks
 from app.realtime.packets import MALFORMED, TOO_LARGE, ClientEvent, event_packet
@@ -76,13 +76,14 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             socket = Socket(actor, transport)
             async with database.deadline():
                 await sessions.connect(self._deps, socket)
-        except ServiceUnavailable:
-            # Not a refusal: the client shall come back by itself, so it is told nothing.
-            await transport.close()
-            return
-        except ChatError as error:
+        except (Unauthorized, Forbidden) as error:
             self._close_later(transport)
             raise Refused(error.code.lower()) from error
+        except Exception as error:  # noqa: BLE001 - `acks.failure` logs it
+            # Not a refusal: the client shall come back by itself, so it is told nothing.
+            acks.failure(error, "connect")
+            await transport.close()
+            return
         # From here to the CONNECT packet nothing is awaited, so that no event comes before it.
         self.sockets[sid] = socket
         delay = max(0.0, actor.expires_at - time.time())
@@ -94,6 +95,8 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             return
         if socket.expiry is not None:
             socket.expiry.cancel()
+        # A client may leave the namespace and keep its connection, or its poll, open.
+        self._close_later(socket.transport)
         await sessions.disconnect(self._deps, socket)
 
     def _expire(self, socket: Socket) -> None:
@@ -118,7 +121,7 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         try:
             async with database.deadline():
                 return await self._handle(socket, event, args)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - `acks.failure` logs it; a socket outlives every error
             failure = acks.failure(error, event)
             socket.send(acks.error_event(failure, str(event)))
             return acks.acknowledgement(failure)

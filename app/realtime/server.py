@@ -19,6 +19,7 @@ from app.deps import Deps
 from app.health import Health
 from app.realtime.namespace import ChatNamespace
 from app.realtime.packets import packet_class
+from app.realtime.transport import Transport
 from app.schemas import ErrorView, encode
 from app.supervisor import Supervisor
 
@@ -35,6 +36,17 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _HEALTH = web.AppKey("health", Health)
 
 
+class _SocketIO(socketio.AsyncServer):  # type: ignore[misc]
+    """python-socketio's server; bytes that are no Socket.IO end the connection that they came on."""
+
+    async def _handle_eio_message(self, eio_sid: str, data: object) -> None:
+        try:
+            await super()._handle_eio_message(eio_sid, data)
+        except Exception as error:  # noqa: BLE001 - the namespace raises nothing, so the packet was no packet
+            _log.info("a connection ends: its client does not speak Socket.IO (%s)", error)
+            await Transport(self.eio, eio_sid).close()
+
+
 class RealtimeServer:
     """Accepts sockets until it drains."""
 
@@ -43,7 +55,7 @@ class RealtimeServer:
         self._deps = deps
         self._health = health
         self._namespace = ChatNamespace(deps, supervisor)
-        self._io = socketio.AsyncServer(
+        self._io = _SocketIO(
             async_mode="aiohttp",
             # One socket's events one after the other: their order is a promise.
             async_handlers=False,
@@ -99,9 +111,7 @@ class RealtimeServer:
                 if isinstance(response, web.Response) and response.status >= 400 and request.path == PATH:
                     response = _error(HTTPStatus(response.status), "The request is not of an open session")
         except web.HTTPException as error:
-            response = _error(
-                HTTPStatus(error.status), "Only Socket.IO and GET /health/ready are served here"
-            )
+            response = _error(HTTPStatus(error.status), "Only Socket.IO and GET /health/ready are served here")
         if not response.prepared:
             response.headers.update(cors.headers(origin, allowed, preflight=request.method == "OPTIONS"))
         return response

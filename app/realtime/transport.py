@@ -35,5 +35,5 @@ class Transport:
         """End the connection, once what is queued was written; socket.io-client connects again by itself."""
         with contextlib.suppress(SocketIsClosedError):
             await self._session.close(wait=False, reason=self._server.reason.SERVER_DISCONNECT)
-        # Ends the writer of a WebSocket, which then closes it.
+        # Ends the writer of a WebSocket, which then closes it, and answers a poll that waits.
         self._session.queue.put_nowait(None)

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic.config import Config
+from sanic.response import BaseHTTPResponse
 from sanic.server import AsyncioServer
 
 from app import cors
@@ -54,10 +55,11 @@ async def _preflight(request: Request) -> HTTPResponse | None:
     return None
 
 
-async def _cross_origin(request: Request, response: HTTPResponse) -> None:
+async def _cross_origin(request: Request, response: BaseHTTPResponse) -> HTTPResponse | None:
     allowed = request.app.ctx.deps.settings.allowed_origins
     origin = request.headers.get("origin")
     response.headers.update(cors.headers(origin, allowed, preflight=request.method == "OPTIONS"))
+    return None
 
 
 class RestServer:

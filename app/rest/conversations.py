@@ -19,7 +19,7 @@ async def create_conversation(request: Request) -> HTTPResponse:
     return answer(view, 201 if created else 200)
 
 
-@blueprint.get("/")
+@blueprint.get("/", ignore_body=False)
 @endpoint
 async def list_conversations(request: Request) -> HTTPResponse:
     actor = actor_of(request)
@@ -27,7 +27,7 @@ async def list_conversations(request: Request) -> HTTPResponse:
     return answer(await conversations.list_conversations(actor, limit, query_of(request, "cursor")))
 
 
-@blueprint.get("/<conversation_id:str>")
+@blueprint.get("/<conversation_id:str>", ignore_body=False)
 @endpoint
 async def get_conversation(request: Request, conversation_id: str) -> HTTPResponse:
     actor = actor_of(request)

@@ -55,17 +55,22 @@ class ErrorAnswers(ErrorHandler):
 def _chat_error(request: Request, exception: Exception) -> ChatError:
     if isinstance(exception, ChatError):
         return exception
-    if isinstance(exception, SanicException):
-        status = exception.status_code
-        if status == 404:
-            return NotFound("There is no such route")
-        if status == 405:
-            return MethodNotAllowed(f"{request.method} is not served here")
-        if status == 413:
-            return PayloadTooLarge("The request is too large")
-        if status == 503:
-            return ServiceUnavailable()
-        if 400 <= status < 500:
-            return ValidationFailed(f"request: {exception}")
+    if isinstance(exception, SanicException) and (known := _of_sanic(request, exception)):
+        return known
     _log.error("%s %s failed", request.method, request.path, exc_info=exception)
     return InternalError()
+
+
+def _of_sanic(request: Request, exception: SanicException) -> ChatError | None:
+    match exception.status_code:
+        case 404:
+            return NotFound("There is no such route")
+        case 405:
+            return MethodNotAllowed(f"{request.method} is not served here")
+        case 413:
+            return PayloadTooLarge("The request is too large")
+        case 503:
+            return ServiceUnavailable()
+        case status if 400 <= status < 500:
+            return ValidationFailed(f"request: {exception}")
+    return None

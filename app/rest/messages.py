@@ -24,7 +24,7 @@ async def send_message(request: Request, conversation_id: str) -> HTTPResponse:
     return answer(view, 201 if created else 200)
 
 
-@blueprint.get("/conversations/<conversation_id:str>/messages")
+@blueprint.get("/conversations/<conversation_id:str>/messages", ignore_body=False)
 @endpoint
 async def list_messages(request: Request, conversation_id: str) -> HTTPResponse:
     actor = actor_of(request)

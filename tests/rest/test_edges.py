@@ -1,0 +1,73 @@
+import asyncio
+
+import pytest
+from pods import ORIGIN
+
+
+async def raw(pod, request: bytes) -> bytes:
+    """Send bytes to the REST port and read all that comes back."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", pod.http_port)
+    writer.write(request)
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def test_unknown_routes_and_methods_have_the_error_shape(user):
+    anna = user()
+    answer = await anna.get("/api/nothing")
+    assert (answer.status, answer.json["code"]) == (404, "NOT_FOUND")
+    answer = await anna.call("PUT", "/api/conversations")
+    assert (answer.status, answer.json["code"]) == (405, "METHOD_NOT_ALLOWED")
+    assert "Allow" in answer.headers
+
+
+async def test_health(user):
+    anna = user()
+    assert (await anna.get("/health/live")).status == 200
+    assert (await anna.get("/health/ready")).status == 200
+
+
+async def test_a_listed_origin_may_read_with_credentials(user):
+    answer = await user().get("/api/conversations", headers={"Origin": ORIGIN})
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert answer.headers["Access-Control-Allow-Credentials"] == "true"
+    assert answer.headers["Vary"] == "Origin"
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://app.example.com", ORIGIN + ".evil.com"]
+)
+async def test_other_origins_get_no_cors_headers(user, origin):
+    answer = await user().get("/api/conversations", headers={"Origin": origin})
+    assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+    assert answer.headers["Vary"] == "Origin"
+
+
+async def test_a_preflight_is_answered_without_a_token(http, cluster):
+    headers = {"Origin": ORIGIN, "Access-Control-Request-Method": "PATCH"}
+    async with http.options(cluster[0].http + "/api/messages/msg_1", headers=headers) as response:
+        assert response.status == 204
+        assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
+        assert "PATCH" in response.headers["Access-Control-Allow-Methods"]
+        assert "Authorization" in response.headers["Access-Control-Allow-Headers"]
+
+
+async def test_errors_carry_cors_headers_too(http, cluster):
+    for path in ("/api/conversations", "/api/nothing"):
+        async with http.get(cluster[0].http + path, headers={"Origin": ORIGIN}) as response:
+            assert response.status in {401, 404}
+            assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
+
+
+async def test_headers_over_16_kib_are_refused(cluster):
+    answer = await raw(cluster[0], b"GET /health/live HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000 + b"\r\n\r\n")
+    assert answer.split(b" ")[1] in {b"413", b"431"}
+    assert b"PAYLOAD_TOO_LARGE" in answer
+
+
+async def test_bytes_that_are_no_http_are_400(cluster):
+    answer = await raw(cluster[0], b"nonsense\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"VALIDATION_ERROR" in answer

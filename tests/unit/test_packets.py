@@ -1,0 +1,48 @@
+import msgspec
+import pytest
+
+from app.events import Event
+from app.realtime.packets import MALFORMED, TOO_LARGE, ClientEvent, event_packet, packet_class
+
+LIMIT = 200
+Packet = packet_class(LIMIT)
+
+
+def read(text):
+    return Packet(encoded_packet=text)
+
+
+def test_an_event_is_one_text():
+    assert event_packet(Event("message:new", b'{"content":"\xc3\xa9"}')) == '2["message:new",{"content":"é"}]'
+
+
+def test_arguments_stay_as_they_were_sent():
+    packet = read('217["message:send",{"content":"x",  "n":1}]')
+    name, payload = packet.data
+    assert packet.id == 17
+    assert isinstance(name, ClientEvent)
+    assert name == "message:send"
+    assert bytes(payload) == b'{"content":"x",  "n":1}'
+
+
+@pytest.mark.parametrize(
+    "text", ["2[", "2[}", "2[5]", "2[]", "2[null,{}]", '2["a",\x00]', "2" + "[" * 150, '2["\\ud800"]']
+)
+def test_what_is_no_event_is_told_apart(text):
+    assert read(text).data == [MALFORMED]
+    assert read(text).data[0] is MALFORMED
+
+
+@pytest.mark.parametrize("text", ['2["a","' + "x" * LIMIT + '"]', '2["a","' + "é" * 100 + '"]'])
+def test_what_is_too_large_is_not_read(text):
+    assert read(text).data[0] is TOO_LARGE
+
+
+def test_what_connect_carries_is_read_or_nothing():
+    assert read('0{"token":"t"}').data == {"token": "t"}
+    assert read('0{"token":').data is None
+
+
+def test_acknowledgements_are_written():
+    packet = Packet(packet_type=3, data=[{"ok": True, "message": msgspec.Raw(b'{"a":1}')}], namespace="/", id=4)
+    assert packet.encode() == '34[{"ok":true,"message":{"a":1}}]'

@@ -1,0 +1,139 @@
+import base64
+import json
+import time
+
+import jwt
+import pytest
+from clients import token
+from pods import INTERNAL_SECRET, ISSUER, SECRET
+
+from app.auth.actor import Actor
+from app.auth.tokens import TokenVerifier, issue
+from app.errors import Unauthorized
+from app.settings import Settings
+
+PREVIOUS = "the-secret-before-the-rotation-of-secrets"
+NOW = int(time.time())
+
+
+def settings(**more):
+    return Settings.read(
+        {
+            "AUTH_JWT_SECRET": SECRET,
+            "AUTH_JWT_ISSUER": ISSUER,
+            "INTERNAL_API_SECRET": INTERNAL_SECRET,
+            "DATABASE_URL": "postgresql://db/chat",
+            "REDIS_URL": "redis://redis",
+            **more,
+        }
+    )
+
+
+def verify(text, **more) -> Actor:
+    return TokenVerifier(settings(**more)).verify(text)
+
+
+def handmade(header, claims):
+    def part(value):
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+    return f"{part(header)}.{part(claims)}."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "nonsense",
+        "a.b.c",
+        "é.è.ê",
+        token("anna", secret="another-secret-that-is-long-enough-too"),
+        token("anna", exp=NOW - 2),
+        token("anna", exp=None),
+        token("anna", exp="tomorrow"),
+        token("anna", exp=True),
+        token("anna", exp=str(NOW + 600)),
+        token("anna", iss="somebody-else"),
+        token("anna", iss=None),
+        token("anna", nbf=NOW + 60),
+        token("anna", sub=None, externalUserId=None),
+        token("anna", externalUserId=""),
+        token("anna", externalUserId="x" * 129),
+        token("anna", externalUserId="nul\x00"),
+        token("anna", externalUserId=7),
+        token("anna", externalUserId={"id": "anna"}),
+        token("anna", externalUserId=None, sub="x" * 129),
+        handmade({"alg": "none", "typ": "JWT"}, {"sub": "anna", "iss": ISSUER, "exp": NOW + 600}),
+        jwt.encode({"sub": "anna", "iss": ISSUER, "exp": NOW + 600}, SECRET * 2, "HS512"),
+    ],
+)
+def test_what_is_wrong_is_refused_without_a_reason(text):
+    with pytest.raises(Unauthorized) as raised:
+        verify(text)
+    assert raised.value.message == "The token is missing, wrong or expired"
+
+
+def test_an_external_user_id_that_is_null_is_no_reason_to_fall_back():
+    text = jwt.encode({"sub": "anna", "externalUserId": None, "iss": ISSUER, "exp": NOW + 60}, SECRET, "HS256")
+    with pytest.raises(Unauthorized):
+        verify(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "user_id"),
+    [
+        (token("anna"), "anna"),
+        (token("sub", externalUserId="external"), "external"),
+        (token("anna", externalUserId=None), "anna"),
+        (token("anna", sub=None), "anna"),
+        (token("anna", sub=17), "anna"),
+        (token("x" * 128), "x" * 128),
+        (token("Zoë 🦊"), "Zoë 🦊"),
+        (token("anna", exp=NOW), "anna"),
+        (token("anna", iat=NOW + 3600), "anna"),
+        (token("anna", iat=None), "anna"),
+        (token("anna", aud="somebody"), "anna"),
+        (token("anna", exp=NOW + 600.5), "anna"),
+    ],
+)
+def test_what_is_right_names_its_user(text, user_id):
+    assert verify(text).user_id == user_id
+
+
+@pytest.mark.parametrize(
+    ("permissions", "can_read", "can_write"),
+    [
+        (["chat:read", "chat:write"], True, True),
+        (["chat:read"], True, False),
+        (["chat:write", 5], False, True),
+        ("chat:read chat:write", False, False),
+        ({"chat:read": True}, False, False),
+        ([], False, False),
+        (None, False, False),
+    ],
+)
+def test_permissions_are_a_list_and_anything_else_is_none(permissions, can_read, can_write):
+    actor = verify(token("anna", permissions=permissions))
+    assert (actor.can_read, actor.can_write) == (can_read, can_write)
+
+
+def test_an_audience_counts_only_where_one_is_set():
+    wanted = {"AUTH_JWT_AUDIENCE": "chat"}
+    assert verify(token("anna", aud=["chat", "mail"]), **wanted).user_id == "anna"
+    for wrong in ({"aud": "mail"}, {}):
+        with pytest.raises(Unauthorized):
+            verify(token("anna", **wrong), **wanted)
+
+
+def test_the_previous_secret_is_good_as_long_as_it_is_set():
+    old = token("anna", secret=PREVIOUS)
+    assert verify(old, AUTH_JWT_SECRET_PREVIOUS=PREVIOUS).user_id == "anna"
+    with pytest.raises(Unauthorized):
+        verify(old)
+
+
+def test_an_issued_token_is_accepted():
+    more = {"AUTH_JWT_AUDIENCE": "chat"}
+    actor = verify(issue(settings(**more), "anna", 60), **more)
+    assert (actor.user_id, actor.can_read, actor.can_write) == ("anna", True, True)
+    assert actor.expires_at == pytest.approx(time.time() + 60, abs=5)
