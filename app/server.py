@@ -71,7 +71,7 @@ async def serve(
     ready: Callable[[], Awaitable[None]] | None = None,
     stopping: asyncio.Event | None = None,
 ) -> None:
-    """Serve until `stopping`, by default SIGTERM or SIGINT, then drain; `ready` is awaited once both ports serve."""
+    """Serve until `stopping` or else SIGTERM or SIGINT, then drain; `ready` is awaited once both ports serve."""
     if stopping is None:
         stopping = stop_signals()
     with (

@@ -131,7 +131,7 @@ async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, Settings]) 
 @contextmanager
 def _data_dir(options: DevOptions) -> Iterator[Path]:
     if not options.ephemeral:
-        yield DATA_DIR
+        yield DATA_DIR.absolute()
         return
     data_dir = Path(tempfile.mkdtemp(prefix="chat-service-"))
     # PostgreSQL may run as another user than this process, who has to get in.
@@ -147,7 +147,7 @@ async def _prepare(options: DevOptions, data_dir: Path, stack: AsyncExitStack) -
     urls = {}
     if not options.names("DATABASE_URL"):
         first = not (data_dir / "postgres").exists()
-        _say(f"PostgreSQL: {'making a new database' if first else 'starting'} in {data_dir.absolute()}")
+        _say(f"PostgreSQL: {'making a new database' if first else 'starting'} in {data_dir}")
         urls["DATABASE_URL"] = await _start(stack, start_postgres, data_dir)
     if not options.names("REDIS_URL"):
         _say("Valkey: starting")

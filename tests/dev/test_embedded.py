@@ -6,10 +6,9 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,9 +16,12 @@ import asyncpg
 import psutil
 import pytest
 import redis
+from processes import ask, ping, processes_of, running, wait_until
 
 from app.dev import embedded
-from app.dev.embedded import EmbeddedError, EmbeddedServer, start_postgres, start_valkey
+from app.dev.embedded import EmbeddedError, EmbeddedServer
+from app.dev.postgres import start_postgres
+from app.dev.valkey import start_valkey
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
@@ -29,7 +31,9 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 OWNER = """
 import json, os, sys
 from pathlib import Path
-from app.dev.embedded import EmbeddedError, start_postgres, start_valkey
+from app.dev.embedded import EmbeddedError
+from app.dev.postgres import start_postgres
+from app.dev.valkey import start_valkey
 
 folder, user = Path(sys.argv[1]), int(sys.argv[2])
 if user != os.geteuid():
@@ -50,27 +54,6 @@ while True:
 for server in reversed(servers):
     server.stop()
 """
-
-
-def uses(process, folder):
-    try:
-        return str(folder) in " ".join(process.cmdline()) or process.cwd().startswith(str(folder))
-    except psutil.Error:
-        return False
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    # Not tmp_path: pytest closes its parent folder to the user that PostgreSQL gets under root.
-    path = Path(tempfile.mkdtemp(prefix="chat-embedded-")).resolve()
-    path.chmod(0o755)
-    yield path
-    left = [process for process in psutil.process_iter() if uses(process, path)]
-    for process in left:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    wait_until(lambda: not any(running(process.pid) for process in left))
-    shutil.rmtree(path)
 
 
 class Owner:
@@ -153,32 +136,6 @@ def no_reaper() -> Iterator[None]:
     for orphan in set(psutil.Process().children()) - before:
         orphan.wait(10)
     assert prctl(set_child_subreaper, 0) == 0
-
-
-async def ask(url: str, query: str):
-    connection = await asyncpg.connect(url, timeout=10)
-    try:
-        return await connection.fetchval(query)
-    finally:
-        await connection.close()
-
-
-def ping(url: str) -> bool:
-    with redis.Redis.from_url(url) as client:
-        return client.ping()
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.005)
-
-
-def running(pid: int) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 async def test_data_survives_a_stop_in_a_long_path_with_spaces(folder, started):
@@ -379,7 +336,7 @@ def test_a_start_that_takes_too_long_leaves_no_process(folder, started, monkeypa
     monkeypatch.setattr(embedded, "_START_SECONDS", 0)
     with pytest.raises(EmbeddedError, match="postgres does not start"):
         start_postgres(folder)
-    assert not [process for process in psutil.process_iter() if uses(process, folder)]
+    assert processes_of(folder) == []
 
 
 def test_data_of_another_major_version_is_refused(folder, started):
@@ -402,7 +359,22 @@ def test_a_folder_of_somebody_else_is_an_error_of_one_sentence(folder, owner):
 
 
 @as_root
-def test_root_is_told_of_a_folder_closed_to_others(folder):
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
+async def test_root_starts_in_a_folder_closed_to_others_and_leaves_it_closed(folder, started):
+    folder.chmod(0o700)
+    first = started(start_postgres(folder / "data"))
+    assert psutil.Process(first.pid).uids().effective != 0
+    await ask(first.url, "CREATE TABLE note AS SELECT 'kept' AS text")
+    first.stop()
+    assert not running(first.pid)
+    second = started(start_postgres(folder / "data"))
+    assert await ask(second.url, "SELECT text FROM note") == "kept"
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@as_root
+def test_root_without_setpriv_is_told_of_a_folder_closed_to_others(folder, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     folder.chmod(0o700)
     with pytest.raises(EmbeddedError, match=rf"chmod o\+x {folder}`"):
         start_postgres(folder / "data")

@@ -1,0 +1,216 @@
+"""What must hold when something breaks: two pods of their own, and databases that the tests may stop."""
+
+import asyncio
+import signal
+import tempfile
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+import redis.asyncio
+from clients import Rest, ear, somebody, token
+from pods import environment, pods, until
+
+from app import database
+from app.dev.postgres import start_postgres
+from app.dev.valkey import start_valkey
+from app.settings import Url
+
+
+@pytest.fixture
+def folder():
+    """Give a folder that the user of PostgreSQL may pass through, which pytest's own may not be."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+@asynccontextmanager
+async def breakable(folder, *, count=2):
+    """Run pods on databases of their own."""
+    async with AsyncExitStack() as stack:
+        postgres = start_postgres(folder)
+        stack.callback(postgres.stop)
+        valkey = start_valkey(folder)
+        stack.callback(valkey.stop)
+        await database.migrate(Url(postgres.url))
+        started = await stack.enter_async_context(pods(environment(postgres.url, valkey.url), folder, count))
+        yield started, postgres, valkey
+
+
+@pytest.fixture
+def person(http):
+    def make(pod, user_id=None):
+        user_id = user_id or somebody()
+        return Rest(http, pod.http, user_id, token(user_id))
+
+    return make
+
+
+def seqs(listener):
+    return [message["seq"] for message in listener.of("message:new")]
+
+
+async def test_everybody_has_every_message_once_while_pubsub_connections_are_killed(servers, cluster, person):
+    senders = [person(cluster[n % 2]) for n in range(10)]
+    room = await senders[0].group(*(sender.user_id for sender in senders[1:]))
+    control = redis.asyncio.from_url(servers.redis_url)
+    finished = asyncio.Event()
+
+    async def kill():
+        while not finished.is_set():
+            await control.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            try:
+                async with asyncio.timeout(0.3):
+                    await finished.wait()
+            except TimeoutError:
+                continue
+
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        listeners = [
+            await stack.enter_async_context(
+                ear(cluster[n % 2], sender.user_id, transports=["polling"] if n < 2 else ["websocket"])
+            )
+            for n, sender in enumerate(senders)
+        ]
+        group.create_task(kill())
+        for number in range(30):
+            await asyncio.gather(*(sender.say(room, f"{number}") for sender in senders))
+        for listener in listeners:
+            await listener.wait_for("message:new", 300)
+            assert seqs(listener) == list(range(1, 301))
+        finished.set()
+    await control.aclose()
+
+
+async def test_sockets_that_come_and_go_under_load_have_history_and_events_without_a_gap(cluster, person):
+    anna, ben = person(cluster[0]), person(cluster[1])
+    room = await anna.direct(ben.user_id)
+    finished = asyncio.Event()
+
+    async def talk():
+        while not finished.is_set():
+            await anna.say(room, "on and on")
+
+    async def come_and_go(pod):
+        for _ in range(10):
+            async with ear(pod, ben.user_id) as listener:
+                history = (await ben.get(f"/api/conversations/{room}/messages?limit=1")).json["items"]
+                loaded = history[0]["seq"] if history else 0
+                await listener.wait(
+                    "later messages", lambda _, ear=listener, seq=loaded: max(seqs(ear), default=0) > seq + 3
+                )
+            heard = seqs(listener)
+            assert heard == list(range(heard[0], heard[0] + len(heard)))
+            assert heard[0] <= loaded + 1
+
+    async with asyncio.TaskGroup() as group:
+        talking = group.create_task(talk())
+        await asyncio.gather(*(come_and_go(pod) for pod in cluster * 3))
+        finished.set()
+        await talking
+
+
+async def test_redis_away_stops_no_message(folder, person):
+    async with breakable(folder) as ((here, there), _, valkey):
+        anna, ben = person(here), person(there)
+        room = await anna.direct(ben.user_id)
+        async with ear(here, anna.user_id) as near, ear(there, ben.user_id) as far:
+            await anna.say(room, "before")
+            await far.wait_for("message:new")
+            valkey.stop()
+            for n in range(5):
+                await anna.say(room, f"during {n}")
+            await near.wait_for("message:new", 6)
+            await far.wait_for("message:new", 6)
+            # A conversation that begins while Redis is away is one from the next connect on at the latest.
+            async with ear(there, ben.user_id) as late:
+                await anna.say(room, "to the late one as well")
+                await late.wait_for("message:new")
+            valkey = start_valkey(folder)
+            try:
+                await far.wait_for("message:new", 7)
+                for n in range(5):
+                    await ben.say(room, f"after {n}")
+                await near.wait_for("message:new", 12)
+                await far.wait_for("message:new", 12)
+                assert seqs(near) == seqs(far) == list(range(1, 13))
+            finally:
+                valkey.stop()
+
+
+async def test_postgresql_away_is_503_at_once_and_over_by_itself(folder, person):
+    async with breakable(folder, count=1) as ((pod,), postgres, _):
+        anna, ben = person(pod), person(pod)
+        room = await anna.direct(ben.user_id)
+        async with ear(pod, ben.user_id) as socket:
+            await anna.say(room, "before")
+            postgres.stop()
+            answer = await anna.post(f"/api/conversations/{room}/messages", {"content": "during"})
+            assert (answer.status, answer.json["code"]) == (503, "SERVICE_UNAVAILABLE")
+            acknowledged = await socket.call("message:send", {"conversationId": room, "content": "during"})
+            assert acknowledged["error"]["code"] == "SERVICE_UNAVAILABLE"
+            assert (await anna.get("/health/ready")).status == 503
+            assert (await anna.get("/health/live")).status == 200
+            postgres = start_postgres(folder)
+            try:
+                await until(lambda: _is(anna, "/health/ready", 200), "ready again")
+                await anna.say(room, "after")
+                await socket.wait_for("message:new", 2)
+                assert [message["content"] for message in socket.of("message:new")] == ["before", "after"]
+                assert socket.of("disconnect") == []
+            finally:
+                postgres.stop()
+
+
+async def _is(person, path, status):
+    return (await person.get(path)).status == status
+
+
+async def test_sigterm_moves_the_clients_over_and_ends_with_0(servers, tmp_path, person):
+    async with pods(servers.environment(DRAIN_TIMEOUT="3s"), tmp_path, 2) as (leaving, staying):
+        people = [person(staying) for _ in range(4)]
+        room = await people[0].group(*(one.user_id for one in people[1:]))
+        async with AsyncExitStack() as stack, aiohttp.ClientSession() as session:
+            listeners = [await stack.enter_async_context(ear(leaving, one.user_id)) for one in people]
+            leaving.signal(signal.SIGTERM)
+            await asyncio.gather(*(listener.wait_for("disconnect") for listener in listeners[:1]))
+            # The last of them is still there: not ready, and nobody new gets in.
+            async with session.get(leaving.http + "/health/ready") as response:
+                assert response.status == 503
+            async with session.get(leaving.ws + "/health/ready") as response:
+                assert response.status == 503
+            async with session.get(leaving.ws + "/socket.io/?EIO=4&transport=polling") as response:
+                assert (response.status, (await response.json())["code"]) == (503, "SERVICE_UNAVAILABLE")
+            assert listeners[-1].of("disconnect") == []
+            await people[0].say(room, "still delivered")
+            await listeners[-1].wait_for("message:new")
+            assert await leaving.exit_code() == 0
+            for listener in listeners:
+                await listener.wait_for("disconnect")
+        assert leaving.errors() == []
+
+
+async def test_a_killed_pod_loses_nothing_that_was_acknowledged(servers, tmp_path, person):
+    async with pods(servers.environment(), tmp_path, 2) as (doomed, staying):
+        anna, ben = person(doomed), person(staying)
+        room = await anna.direct(ben.user_id)
+        acknowledged = []
+
+        async def talk():
+            for n in range(10_000):
+                acknowledged.append(await anna.say(room, f"{n}"))
+
+        async with ear(staying, ben.user_id) as listener:
+            talking = asyncio.create_task(talk())
+            await listener.wait_for("message:new", 50)
+            doomed.signal(signal.SIGKILL)
+            with pytest.raises(aiohttp.ClientError):
+                await talking
+            await doomed.exit_code()
+            last = acknowledged[-1]["seq"]
+            await listener.wait_for("message:new", last)
+            assert seqs(listener) == list(range(1, len(seqs(listener)) + 1))
+        stored = (await ben.get(f"/api/conversations/{room}")).json["lastSeq"]
+        assert stored in {last, last + 1}
