@@ -7,23 +7,15 @@ from collections.abc import Callable
 
 import uvloop
 
-from app import server, settings, telemetry
+from app import database, server, settings, telemetry
 from app.auth import tokens
-from app.server import NoDatabaseError, PortInUseError
+from app.database import NoDatabaseError
+from app.server import PortInUseError
 from app.settings import Settings, SettingsError
 
 EXIT_FAILURE = 1
 EXIT_BAD_CONFIGURATION = 2
 TOKEN_LIFETIME = 24 * 3600
-
-# For what a command does not use and the settings require.
-UNUSED = {
-    "AUTH_JWT_SECRET": "unused",
-    "AUTH_JWT_ISSUER": "unused",
-    "INTERNAL_API_SECRET": "unused",
-    "DATABASE_URL": "postgresql://unused",
-    "REDIS_URL": "redis://unused",
-}
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -88,14 +80,21 @@ def _serve(_: argparse.Namespace) -> None:
 
 
 def _migrate(_: argparse.Namespace) -> None:
-    found = _only("DATABASE_URL", "LOG_LEVEL", "LOG_FORMAT")
-    telemetry.configure_logging(found.log_level, found.log_format)
-    uvloop.run(server.migrate(found.database_url))
+    found = settings.read_some(os.environ, "DATABASE_URL", "LOG_LEVEL", "LOG_FORMAT")
+    telemetry.configure_logging(found["log_level"], found["log_format"])
+    uvloop.run(database.migrate_when_there(found["database_url"]))
 
 
 def _token(arguments: argparse.Namespace) -> None:
-    found = _only("AUTH_JWT_SECRET", "AUTH_JWT_ISSUER", "AUTH_JWT_AUDIENCE")
-    print(tokens.issue(found, arguments.user, TOKEN_LIFETIME))  # noqa: T201 - the command's own answer
+    found = settings.read_some(os.environ, "AUTH_JWT_SECRET", "AUTH_JWT_ISSUER", "AUTH_JWT_AUDIENCE")
+    text = tokens.issue(
+        found["auth_jwt_secret"],
+        found["auth_jwt_issuer"],
+        found["auth_jwt_audience"],
+        arguments.user,
+        TOKEN_LIFETIME,
+    )
+    print(text)  # noqa: T201 - the command's own answer
 
 
 def _user_id(text: str) -> str:
@@ -115,14 +114,6 @@ def _config(_: argparse.Namespace) -> None:
     for line in lines:
         value = line.value or "(unset)"
         print(f"{line.name:<{width}}  {value}  [default: {line.default or '(empty)'}; {line.source}]")  # noqa: T201
-
-
-def _only(*names: str) -> Settings:
-    """Read these settings and no others, so that a command asks for no more than it uses; raises SettingsError."""
-    forms = {form for name in names for form in (name, f"{name}_FILE")}
-    given = {name: value for name, value in os.environ.items() if name in forms}
-    unused = {name: value for name, value in UNUSED.items() if name not in names}
-    return Settings.read({**unused, **given})
 
 
 if __name__ == "__main__":

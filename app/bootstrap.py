@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from app import database
 from app.auth.tokens import TokenVerifier
 from app.bus import Bus
 from app.deps import Deps
@@ -29,11 +30,11 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     fanout = Fanout(bus, event_packet)
     deps = Deps(settings=settings, tokens=TokenVerifier(settings), fanout=fanout)
     health = Health()
-    supervisor.tolerant("publish", bus.publish_forever)
-    supervisor.tolerant("listen", bus.listen_forever)
-    supervisor.tolerant("admit", fanout.admit_forever)
-    supervisor.tolerant("repair", fanout.repair_forever)
-    supervisor.tolerant("look", fanout.look_forever)
+    supervisor.loop("publish", bus.publish_forever)
+    supervisor.loop("listen", bus.listen_forever)
+    supervisor.loop("admit", fanout.admit_forever, database.AWAY)
+    supervisor.loop("repair", fanout.repair_forever, database.AWAY)
+    supervisor.loop("look", fanout.look_forever, database.AWAY)
     return Pod(
         rest=RestServer(create_app(deps, health)),
         realtime=RealtimeServer(deps, health, supervisor),

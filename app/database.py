@@ -27,6 +27,10 @@ IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
 # Any number will do, as long as nothing else in the database locks it.
 MIGRATION_LOCK = 0x63_68_61_74
 
+# How long `chat-service migrate` waits for a PostgreSQL that is not there yet.
+MIGRATION_PATIENCE = 30.0
+MIGRATION_RETRY = 2.0
+
 _APP = "chat"
 _log = logging.getLogger(__name__)
 
@@ -37,10 +41,23 @@ AWAY = (
     DBConnectionError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,
     asyncpg.ReadOnlySQLTransactionError,
 )
+
+
+# No patience helps against these.
+_REFUSED = (
+    asyncpg.ClientConfigurationError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+
+
+class NoDatabaseError(Exception):
+    """PostgreSQL is not there or does not let us in; the message says why."""
 
 
 def credentials(url: Url) -> dict[str, Any]:
@@ -107,7 +124,7 @@ async def deadline() -> AsyncIterator[None]:
         async with asyncio.timeout(DEADLINE):
             yield
     except AWAY as error:
-        _log.warning("PostgreSQL is away: %s", error or type(error).__name__)
+        _log.warning("PostgreSQL is away: %s", str(error) or type(error).__name__)
         raise ServiceUnavailable from error
 
 
@@ -133,3 +150,21 @@ async def migrate(url: Url) -> None:
         await Tortoise.close_connections()
     finally:
         await lock.close()
+
+
+async def migrate_when_there(url: Url) -> None:
+    """Apply the migrations that are missing, as soon as PostgreSQL is there; raises NoDatabaseError."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + MIGRATION_PATIENCE
+    while True:
+        try:
+            return await migrate(url)
+        except _REFUSED as error:
+            raise NoDatabaseError(f"PostgreSQL cannot be opened with DATABASE_URL: {error}") from error
+        except AWAY as error:
+            reason = str(error) or type(error).__name__
+            if loop.time() + MIGRATION_RETRY > end:
+                message = f"PostgreSQL is not there after {MIGRATION_PATIENCE:g} s: {reason}"
+                raise NoDatabaseError(message) from error
+            _log.warning("PostgreSQL is not there yet, trying again: %s", reason)
+            await asyncio.sleep(MIGRATION_RETRY)

@@ -6,24 +6,15 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable
 
-import asyncpg
-
 from app import bootstrap, database
-from app.settings import Settings, Url
-from app.supervisor import Supervisor
-
-MIGRATION_PATIENCE = 30.0
-MIGRATION_RETRY = 2.0
+from app.settings import Settings
+from app.supervisor import supervised
 
 _log = logging.getLogger(__name__)
 
 
 class PortInUseError(Exception):
     """A port cannot be had; the message says which, and which setting names it."""
-
-
-class NoDatabaseError(Exception):
-    """PostgreSQL is not there or does not let us in; the message says why."""
 
 
 def bind(host: str, port: int, setting: str) -> socket.socket:
@@ -45,27 +36,6 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
     return listening
 
 
-async def migrate(url: Url) -> None:
-    """Apply the migrations that are missing, as soon as PostgreSQL is there; raises NoDatabaseError."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + MIGRATION_PATIENCE
-    while True:
-        try:
-            await database.migrate(url)
-        except database.AWAY as error:
-            reason = str(error) or type(error).__name__
-            if loop.time() + MIGRATION_RETRY > end:
-                raise NoDatabaseError(
-                    f"PostgreSQL is not there after {MIGRATION_PATIENCE:g} s: {reason}"
-                ) from error
-            _log.warning("PostgreSQL is not there yet, trying again: %s", reason)
-            await asyncio.sleep(MIGRATION_RETRY)
-        except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
-            raise NoDatabaseError(f"PostgreSQL refuses the address in DATABASE_URL: {error}") from error
-        else:
-            return
-
-
 async def serve(
     settings: Settings,
     ready: Callable[[], Awaitable[None]] | None = None,
@@ -78,8 +48,7 @@ async def serve(
         bind(settings.http_host, settings.http_port, "HTTP_PORT") as http,
         bind(settings.ws_host, settings.ws_port, "WS_PORT") as ws,
     ):
-        async with database.opened(settings.database_url), asyncio.TaskGroup() as group:
-            supervisor = Supervisor(group)
+        async with database.opened(settings.database_url), supervised() as supervisor:
             pod = bootstrap.build(settings, supervisor)
             await pod.rest.start(http)
             await pod.realtime.start(ws)
@@ -90,7 +59,6 @@ async def serve(
                 await stopping.wait()
             finally:
                 await _drain(pod, settings.drain_timeout)
-                supervisor.cancel()
     _log.info("stopped")
 
 

@@ -42,7 +42,9 @@ class Url(Secret):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return re.sub(r"(?<=//)([^/@:]*):[^/@]*(?=@)", r"\1:********", self.reveal())
+        # Up to the last @: a password that was not percent-encoded may hold any sign.
+        masked = re.sub(r"//.*@", "//********@", self.reveal())
+        return re.sub(r"(?<=[?&]password=)[^&]*", "********", masked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +100,14 @@ def _secret(value: str) -> Secret:
 
 def _url(*schemes: str) -> Callable[[str], Url]:
     def parse(value: str) -> Url:
-        if urlsplit(value).scheme not in schemes:
-            raise ValueError(f"must be an address that starts with {' or '.join(s + '://' for s in schemes)}")
+        starts = " or ".join(f"{scheme}://" for scheme in schemes)
+        try:
+            parts = urlsplit(value)
+            is_good = parts.scheme in schemes and parts.port != 0
+        except ValueError:
+            is_good = False
+        if not is_good:
+            raise ValueError(f"must be an address that starts with {starts}, its port from 1 to 65535")
         return Url(value)
 
     return parse
@@ -250,14 +258,7 @@ class Settings:
     @classmethod
     def read(cls, env: Mapping[str, str]) -> Self:
         """Read all settings from `env`; raises SettingsError that names every bad or missing one."""
-        values: dict[str, Any] = {}
-        problems: list[str] = []
-        for name, spec in specs().items():
-            try:
-                raw, _ = _raw(env, name, spec)
-                values[name.lower()] = None if raw is None else spec.parse(raw)
-            except ValueError as error:
-                problems.append(f"{name}: {error}")
+        values, problems = _parse(env, specs())
         if env.get("WEBHOOK_URL") and not (env.get("WEBHOOK_SECRET") or env.get("WEBHOOK_SECRET_FILE")):
             problems.append("WEBHOOK_SECRET: is missing, and required because WEBHOOK_URL is set")
         if problems:
@@ -272,6 +273,26 @@ class Settings:
             if type(value := getattr(self, field.name)) is Secret
             and len(value.reveal().encode()) < MIN_SECRET_BYTES
         ]
+
+
+def read_some(env: Mapping[str, str], *names: str) -> dict[str, Any]:
+    """Read these settings alone, by their names in lower case; raises SettingsError that names every bad one."""
+    values, problems = _parse(env, {name: spec for name, spec in specs().items() if name in names})
+    if problems:
+        raise SettingsError(problems)
+    return values
+
+
+def _parse(env: Mapping[str, str], wanted: Mapping[str, Spec]) -> tuple[dict[str, Any], list[str]]:
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, spec in wanted.items():
+        try:
+            raw, _ = _raw(env, name, spec)
+            values[name.lower()] = None if raw is None else spec.parse(raw)
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+    return values, problems
 
 
 def specs() -> dict[str, Spec]:

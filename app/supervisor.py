@@ -1,11 +1,16 @@
-"""Background loops, each by its name: one that is fatal takes the process down, a tolerant one starts again."""
+"""Background loops, each by its name: one that fails is logged and starts again."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 RESTART_DELAY = 1.0
+# A loop that ran for so long has recovered: its next failure is news again.
+CALM = 10.0
+CANCEL_INTERVAL = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -17,22 +22,22 @@ class Supervisor:
         self._group = group
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def fatal(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
-        """Run a loop whose failure ends the process, because nothing works without it."""
+    def loop(
+        self, name: str, work: Callable[[], Awaitable[None]], expected: tuple[type[BaseException], ...] = ()
+    ) -> None:
+        """Run a loop that is started again, a second later, when it fails; what is expected is told once."""
 
         async def run() -> None:
-            await loop()
-            raise RuntimeError(f"the loop {name} ended")
-
-        self._tasks.add(self._group.create_task(run(), name=name))
-
-    def tolerant(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
-        """Run a loop that is started again, a second later, when it fails."""
-
-        async def run() -> None:
+            told = False
             while True:
+                started = time.monotonic()
                 try:
-                    await loop()
+                    await work()
+                except expected as error:
+                    told = told and time.monotonic() - started < CALM
+                    if not told:
+                        _log.warning("the loop %s waits: %s", name, str(error) or type(error).__name__)
+                    told = True
                 except Exception:  # noqa: BLE001 - it is logged, and the loop must go on
                     _log.exception("the loop %s failed, it starts again", name)
                 await asyncio.sleep(RESTART_DELAY)
@@ -56,3 +61,27 @@ class Supervisor:
         """End all loops; the TaskGroup waits for them."""
         for task in list(self._tasks):
             task.cancel()
+
+
+@asynccontextmanager
+async def supervised() -> AsyncIterator[Supervisor]:
+    """Run background loops for the length of a block."""
+    ending = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            supervisor = Supervisor(group)
+            try:
+                yield supervisor
+            finally:
+                ending = asyncio.create_task(_cancel(supervisor))
+    finally:
+        if ending is not None:
+            ending.cancel()
+
+
+async def _cancel(supervisor: Supervisor) -> None:
+    """Cancel the loops for as long as they run."""
+    while True:
+        supervisor.cancel()
+        # Before Python 3.12 `asyncio.wait_for`, which redis-py sends in, may lose a cancellation.
+        await asyncio.sleep(CANCEL_INTERVAL)

@@ -122,7 +122,7 @@ class Ear:
 
     async def wait_for(self, event: str, count: int = 1) -> list[Any]:
         """Wait for so many events of a name; gives all that came."""
-        await self.wait(f"{count} × {event}", lambda _: len(self.of(event)) >= count)
+        await self.wait(f"{count} of {event}", lambda _: len(self.of(event)) >= count)
         return self.of(event)
 
 

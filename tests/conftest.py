@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +33,11 @@ class Servers:
 
 
 @pytest.fixture(scope="session")
-def server_urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+def server_urls() -> Iterator[tuple[str, str]]:
     given = os.environ.get("DATABASE_URL"), os.environ.get("REDIS_URL")
-    folder = tmp_path_factory.mktemp("servers")
-    _let_everybody_through(folder)
+    # Not pytest's folder, which is closed to the user that PostgreSQL runs as for root.
+    folder = Path(tempfile.mkdtemp(prefix="chat-tests-"))
+    folder.chmod(0o711)
     started = []
     try:
         if not given[0]:
@@ -46,13 +49,7 @@ def server_urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
     finally:
         for server in started:
             server.stop()
-
-
-def _let_everybody_through(folder: Path) -> None:
-    """Open the way to a folder of pytest's, which is closed to the user that PostgreSQL runs as for root."""
-    for parent in (folder, *folder.parents):
-        if parent.owner() == "root" and os.geteuid() == 0 and parent.name.startswith(("pytest-", "servers")):
-            parent.chmod(parent.stat().st_mode | 0o011)
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

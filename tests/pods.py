@@ -26,11 +26,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def until(condition: Callable[[], Coroutine[Any, Any, bool]], what: str, timeout: float = 10.0) -> None:
+async def until(condition: Callable[[], Coroutine[Any, Any, bool]], what: str, within: float = 10.0) -> None:
     """Wait for a condition; fails with `what` when it does not come true."""
-    end = asyncio.get_running_loop().time() + timeout
+    end = asyncio.get_running_loop().time() + within
     while not await condition():
-        assert asyncio.get_running_loop().time() < end, f"{what}: not within {timeout:g} s"
+        assert asyncio.get_running_loop().time() < end, f"{what}: not within {within:g} s"
         await asyncio.sleep(0.02)
 
 

@@ -95,7 +95,7 @@ def _number(claim: Any) -> float | None:
     return None
 
 
-def issue(settings: Settings, user_id: str, lifetime: float) -> str:
+def issue(secret: Secret, issuer: str, audience: str | None, user_id: str, lifetime: float) -> str:
     """Sign a token as the master would; `lifetime` in seconds."""
     now = int(time.time())
     claims = {
@@ -104,8 +104,8 @@ def issue(settings: Settings, user_id: str, lifetime: float) -> str:
         "permissions": [PERMISSION_READ, PERMISSION_WRITE],
         "iat": now,
         "exp": now + int(lifetime),
-        "iss": settings.auth_jwt_issuer,
+        "iss": issuer,
     }
-    if settings.auth_jwt_audience:
-        claims["aud"] = settings.auth_jwt_audience
-    return jwt.encode(claims, settings.auth_jwt_secret.reveal(), algorithm=ALGORITHM)
+    if audience:
+        claims["aud"] = audience
+    return jwt.encode(claims, secret.reveal(), algorithm=ALGORITHM)

@@ -15,14 +15,15 @@ INSTALL_TIMEOUT = 100
 
 
 @pytest.fixture(scope="session")
-def node_modules() -> None:
+def node_modules() -> Path:
     """Install what package-lock.json names, unless that was done since it last changed."""
-    installed = FOLDER / "node_modules" / ".package-lock.json"
+    folder = FOLDER / "node_modules"
+    installed = folder / ".package-lock.json"
     if installed.exists() and installed.stat().st_mtime >= (FOLDER / "package-lock.json").stat().st_mtime:
-        return
+        return folder
     try:
         done = npm(
-            ["ci", "--no-progress"],
+            ["ci", "--no-progress", "--loglevel=error"],
             return_completed_process=True,
             cwd=FOLDER,
             stdin=subprocess.DEVNULL,
@@ -37,11 +38,13 @@ def node_modules() -> None:
         )
     if done.returncode:
         pytest.fail(f"`npm ci` in tests/node could not install socket.io-client:\n{done.stdout}", pytrace=False)
+    return folder
 
 
 @pytest.fixture
-def npm_socket(node_modules: None) -> Callable[..., AbstractAsyncContextManager[NpmClient]]:
+def npm_socket(node_modules: Path) -> Callable[..., AbstractAsyncContextManager[NpmClient]]:
     """Open a socket with the npm client: `async with npm_socket(url, token) as client`."""
+    assert (node_modules / "socket.io-client").is_dir()
     return npm_client
 
 

@@ -83,10 +83,12 @@ def _bytes(value: bytes) -> dict[str, str]:
 @asynccontextmanager
 async def npm_client(url: str, token: str, **options: Any) -> AsyncIterator[NpmClient]:
     """Run the npm client for the length of a block, with options beside those that every page gives."""
+    # Pages name the service by this scheme, also where they begin with polling.
+    options["url"] = url.replace("http://", "ws://")
     process = await asyncio.create_subprocess_exec(
         NODE,
         FOLDER / "client.mjs",
-        json.dumps({"url": url, "token": token, **options}),
+        json.dumps({"token": token, **options}),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=LONGEST_LINE,

@@ -176,7 +176,7 @@ async def test_a_packet_over_256_kib_is_told_and_the_socket_goes_on(user, cluste
         assert (await socket.call("message:send", {"conversationId": room, "content": "x"}))["ok"] is True
 
 
-async def test_a_packet_over_1_mib_ends_the_connection(user, cluster):
+async def test_a_packet_over_1_mib_ends_the_connection(cluster):
     async with wire(cluster[0], auth(somebody())) as by_hand:
         await by_hand.read_until("40")
         await by_hand.write('42["message:send","' + "x" * 1_100_000 + '"]')

@@ -26,8 +26,19 @@ def test_an_id_survives_the_wire():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "conv", "conv_", "conv_1", "msg_" + "0" * 32, "conv_" + "G" * 32, "conv_" + "A" * 32, "conv_" + "0" * 33]
-    + ["conv_" + "0" * 31 + "\n", "conv_٠" + "0" * 31, "conv_\x00" + "0" * 31],
+    [
+        "",
+        "conv",
+        "conv_",
+        "conv_1",
+        "msg_" + "0" * 32,
+        "conv_" + "G" * 32,
+        "conv_" + "A" * 32,
+        "conv_" + "0" * 33,
+        "conv_" + "0" * 31 + "\n",
+        "conv_\u0660" + "0" * 31,
+        "conv_\x00" + "0" * 31,
+    ],
 )
 def test_what_is_no_id_names_nothing(text):
     with pytest.raises(NotFound):

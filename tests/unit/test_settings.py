@@ -1,6 +1,6 @@
 import pytest
 
-from app.settings import Rate, Settings, SettingsError, describe, specs
+from app.settings import Rate, Settings, SettingsError, Url, describe, specs
 
 GOOD = {
     "AUTH_JWT_SECRET": "s" * 32,
@@ -31,7 +31,9 @@ def test_every_missing_setting_is_named_at_once():
         ("AUTH_JWT_SECRET_PREVIOUS", ""),
         ("AUTH_JWT_ISSUER", ""),
         ("DATABASE_URL", "mysql://db/chat"),
+        ("DATABASE_URL", "postgresql://db:port/chat"),
         ("REDIS_URL", "localhost:6379"),
+        ("REDIS_URL", "redis://redis:99999"),
         ("HTTP_PORT", "0"),
         ("HTTP_PORT", "65536"),
         ("HTTP_PORT", "four thousand"),
@@ -109,12 +111,29 @@ def test_no_secret_shows_in_a_repr():
         assert secret not in shown
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:hunter2@h/d",
+        "postgresql://u:hun/ter2@h/d",
+        "postgresql://u:hun@ter2@h/d",
+        "redis://hunter2@h",
+        "postgresql://h/d?user=u&password=hunter2&sslmode=require",
+    ],
+)
+def test_no_address_shows_its_password(url):
+    shown = repr(Url(url))
+    assert "hun" not in shown
+    assert "ter2" not in shown
+    assert shown.endswith(("@h/d", "@h", "&sslmode=require"))
+
+
 def test_the_description_lists_all_and_masks_secrets():
     lines = {line.name: line for line in describe({**GOOD, "HTTP_PORT": "x"})}
     assert list(lines) == list(specs())
     assert lines["AUTH_JWT_SECRET"].value == "********"
-    assert lines["DATABASE_URL"].value == "postgresql://chat:********@db/chat"
-    assert lines["REDIS_URL"].value == "redis://:********@redis/0"
+    assert lines["DATABASE_URL"].value == "postgresql://********@db/chat"
+    assert lines["REDIS_URL"].value == "redis://********@redis/0"
     assert lines["HTTP_PORT"].value.startswith("BAD: must be a whole number")
     assert lines["WS_PORT"].source == "default"
     assert lines["AUTH_JWT_ISSUER"].source == "environment"

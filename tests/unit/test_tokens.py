@@ -10,7 +10,7 @@ from pods import INTERNAL_SECRET, ISSUER, SECRET
 from app.auth.actor import Actor
 from app.auth.tokens import TokenVerifier, issue
 from app.errors import Unauthorized
-from app.settings import Settings
+from app.settings import Secret, Settings
 
 PREVIOUS = "the-secret-before-the-rotation-of-secrets"
 NOW = int(time.time())
@@ -137,6 +137,6 @@ def test_the_previous_secret_is_good_as_long_as_it_is_set():
 
 def test_an_issued_token_is_accepted():
     more = {"AUTH_JWT_AUDIENCE": "chat"}
-    actor = verify(issue(settings(**more), "anna", 60), **more)
+    actor = verify(issue(Secret(SECRET), ISSUER, "chat", "anna", 60), **more)
     assert (actor.user_id, actor.can_read, actor.can_write) == ("anna", True, True)
     assert actor.expires_at == pytest.approx(time.time() + 60, abs=5)

@@ -43,12 +43,17 @@ class ChatClient {
   #watchdog = null;
   #retry = null;
   #expired = false;
+  #closed = new AbortController();
 
   constructor(url, askToken) {
     this.#url = new URL('/socket.io/?EIO=4&transport=websocket', url.replace(/^http/, 'ws'));
     this.#askToken = askToken;
     // A turn later, so that whoever connects can listen first.
     this.#retry = setTimeout(() => this.#open());
+    // The browser may know of the network before a silence or the next attempt tells.
+    const { signal } = this.#closed;
+    addEventListener('offline', () => this.#loseNetwork(), { signal });
+    addEventListener('online', () => this.#findNetwork(), { signal });
   }
 
   /** @returns {'connecting' | 'connected' | 'offline' | 'refused'} */
@@ -108,7 +113,21 @@ class ChatClient {
     if (this.#state === 'connected') {
       this.#send(SOCKET.DISCONNECT, '');
     }
+    this.#closed.abort();
     this.#stop('offline', 'closed');
+  }
+
+  #loseNetwork() {
+    if (this.#state === 'connecting' || this.#state === 'connected') {
+      this.#lose('no network');
+    }
+  }
+
+  #findNetwork() {
+    if (this.#state === 'offline') {
+      clearTimeout(this.#retry);
+      this.#open();
+    }
   }
 
   async #open() {

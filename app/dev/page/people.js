@@ -37,6 +37,16 @@ export function nameOfId(userId) {
 }
 
 /**
+ * Name a group that got no title after the people in it.
+ *
+ * @param {string[]} userIds
+ * @returns {string}
+ */
+export function groupTitle(userIds) {
+  return userIds.map(nameOfId).join(', ').slice(0, 200);
+}
+
+/**
  * Name a user as seen from a conversation.
  *
  * @param {object} conversation

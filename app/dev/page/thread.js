@@ -9,6 +9,8 @@ export class Thread {
   cursor;
   /** Whether nothing can be missing: the latest page was loaded on the connection that is open now. */
   synced = false;
+  /** Whether a page of the history is on its way. */
+  loading = false;
   #messages = new Map();
   #outgoing = new Map();
   #reachedSeq = -1;
