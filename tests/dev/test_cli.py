@@ -84,7 +84,7 @@ def test_config_prints_every_setting_with_secrets_masked(command):
     ended = command("config", **GOOD)
     assert ended.ends() == 0
     assert [line.split()[0] for line in ended.out.splitlines()] == list(specs())
-    assert "postgresql://chat:********@db.example.com/chat" in ended.out
+    assert "postgresql://********@db.example.com/chat" in ended.out
     assert [secret for secret in ("hush-hush", SECRET, INTERNAL_SECRET) if secret in ended.out] == []
     assert re.search(r"^HTTP_PORT +4000 +\[default: 4000; default\]$", ended.out, re.MULTILINE)
     assert ended.err == ""
@@ -176,8 +176,8 @@ async def test_migrate_waits_for_postgres(folder, command):
 
 def test_migrate_gives_up_in_the_end(folder):
     hurried = (
-        "from app import __main__, server; "
-        "server.MIGRATION_PATIENCE, server.MIGRATION_RETRY = 1, 0.3; "
+        "from app import __main__, database; "
+        "database.MIGRATION_PATIENCE, database.MIGRATION_RETRY = 1, 0.3; "
         "__main__.main()"
     )
     url = f"postgresql://chat:hush-hush@127.0.0.1:{free_port()}/chat"

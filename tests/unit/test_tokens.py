@@ -55,7 +55,7 @@ def handmade(header, claims):
         token("anna", exp=str(NOW + 600)),
         token("anna", iss="somebody-else"),
         token("anna", iss=None),
-        token("anna", nbf=NOW + 60),
+        token("anna", nbf=NOW + 3600),
         token("anna", sub=None, externalUserId=None),
         token("anna", externalUserId=""),
         token("anna", externalUserId="x" * 129),
