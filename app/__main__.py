@@ -83,6 +83,7 @@ def _migrate(_: argparse.Namespace) -> None:
     found = settings.read_some(os.environ, "DATABASE_URL", "LOG_LEVEL", "LOG_FORMAT")
     telemetry.configure_logging(found["log_level"], found["log_format"])
     uvloop.run(database.migrate_when_there(found["database_url"]))
+    print("The database is up to date.")  # noqa: T201 - the command's own answer
 
 
 def _token(arguments: argparse.Namespace) -> None:

@@ -1,18 +1,26 @@
 """The only place where things are built: settings become what a process runs on."""
 
 from dataclasses import dataclass
+from uuid import uuid4
 
-from app import database
+from app import database, redis_client
+from app.addresses import Addresses
 from app.auth.tokens import TokenVerifier
 from app.bus import Bus
 from app.deps import Deps
 from app.fanout import Fanout
 from app.health import Health
+from app.limits import Limits
+from app.presence import Presence
+from app.realtime.foreign import ForeignSessions
 from app.realtime.packets import event_packet
 from app.realtime.server import RealtimeServer
+from app.realtime.session_ids import SessionIds
+from app.receipts import Receipts
 from app.rest.app import RestServer, create_app
 from app.settings import Settings
 from app.supervisor import Supervisor
+from app.usecases import chores, conversations, presence
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +36,37 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     """Build a pod and start its background loops; the database must be open."""
     bus = Bus(settings.redis_url)
     fanout = Fanout(bus, event_packet)
-    deps = Deps(settings=settings, tokens=TokenVerifier(settings), fanout=fanout)
-    health = Health()
+    redis = redis_client.connect(settings.redis_url)
+    deps = Deps(
+        settings=settings,
+        database=database.Database(settings.database_url),
+        tokens=TokenVerifier(settings),
+        fanout=fanout,
+        limits=Limits(redis, settings),
+        presence=Presence(redis),
+        receipts=Receipts(redis, fanout, supervisor),
+    )
+    fanout.welcome = lambda conversation_id, user_id: conversations.welcome(
+        deps, conversation_id, [user_id], here=True
+    )
+    health = Health(deps.database)
+    session_ids = SessionIds(uuid4().hex[:12], settings.internal_api_secret)
+    addresses = Addresses(redis, settings)
+    supervisor.loop("address", lambda: addresses.announce_forever(session_ids.pod))
+    supervisor.loop("watch", deps.database.watch_forever)
+    supervisor.loop("verify", lambda: fanout.repair.verify_forever(deps.database.returned), database.AWAY)
     supervisor.loop("publish", bus.publish_forever)
     supervisor.loop("listen", bus.listen_forever)
     supervisor.loop("admit", fanout.admit_forever, database.AWAY)
-    supervisor.loop("repair", fanout.repair_forever, database.AWAY)
-    supervisor.loop("look", fanout.look_forever, database.AWAY)
+    supervisor.loop("sweep", fanout.sweep_forever)
+    supervisor.loop("fill", fanout.repair.fill_forever, database.AWAY)
+    supervisor.loop("look", fanout.repair.look_forever, database.AWAY)
+    supervisor.loop("beat", lambda: presence.beat_forever(deps))
+    supervisor.loop("settle", lambda: presence.settle_forever(deps), database.AWAY)
+    supervisor.loop("clean", lambda: chores.clean_forever(deps), database.AWAY)
+    supervisor.loop("chores", lambda: chores.work_forever(deps), database.AWAY)
     return Pod(
         rest=RestServer(create_app(deps, health)),
-        realtime=RealtimeServer(deps, health, supervisor),
+        realtime=RealtimeServer(deps, health, supervisor, ForeignSessions(addresses, session_ids), session_ids),
         health=health,
     )

@@ -12,6 +12,7 @@ from app.errors import ValidationFailed
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SEQ = struct.Struct(">8sq")
+_ID = struct.Struct(">8s16s")
 _ACTIVITY = struct.Struct(">8sq16s")
 
 
@@ -41,6 +42,18 @@ def read_activity_cursor(user_id: str, text: str, field: str) -> tuple[datetime,
         return _EPOCH + timedelta(microseconds=microseconds), UUID(bytes=conversation_id)
     except OverflowError as error:
         raise _unknown(field) from error
+
+
+def id_cursor(conversation_id: UUID) -> str:
+    """Point at a conversation in the list of all, which is ordered by id."""
+    return _encode(_ID.pack(_mark("all", ""), conversation_id.bytes))
+
+
+def read_id_cursor(text: str, field: str) -> UUID:
+    """Read an `id_cursor`; raises ValidationFailed for any other text."""
+    mark, conversation_id = _decode(_ID, text, field)
+    _check(mark, _mark("all", ""), field)
+    return UUID(bytes=conversation_id)
 
 
 def _mark(purpose: str, owner: str) -> bytes:

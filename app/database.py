@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -14,6 +15,7 @@ from tortoise.connection import get_connection
 from tortoise.exceptions import DBConnectionError
 from tortoise.migrations.api import migrate as apply_migrations
 
+from app import migrations
 from app.errors import ServiceUnavailable
 from app.settings import Url
 
@@ -21,6 +23,8 @@ POOL_SIZE = 10
 # What one use-case may take, waits for a connection included, before its caller is told to come back.
 DEADLINE = 5.0
 CONNECT_TIMEOUT = 3.0
+WATCH_INTERVAL = 1.0
+WATCH_PATIENCE = 2.0
 # Kept below the deadline, so that PostgreSQL gives up before the caller does.
 STATEMENT_TIMEOUT_MS = 4000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
@@ -32,6 +36,9 @@ MIGRATION_PATIENCE = 30.0
 MIGRATION_RETRY = 2.0
 
 _APP = "chat"
+_LATEST = max(path.stem for path in Path(migrations.__file__).parent.glob("[0-9]*.py"))
+
+LAST_MIGRATION = "SELECT true FROM tortoise_migrations WHERE app = $1 AND name = $2"
 _log = logging.getLogger(__name__)
 
 # What asyncpg, the event loop and the kernel raise when PostgreSQL is not there or goes away.
@@ -117,15 +124,72 @@ def connection() -> BaseDBAsyncClient:
     return get_connection("default")
 
 
-@asynccontextmanager
-async def deadline() -> AsyncIterator[None]:
-    """Bound what a use-case waits for PostgreSQL; raises ServiceUnavailable when that is away or too slow."""
+class Database:
+    """Whether PostgreSQL answers, looked at all the time on a connection of its own: callers are told at once."""
+
+    def __init__(self, url: Url) -> None:
+        self._url = url
+        # Until the first look has shown otherwise.
+        self.is_away = True
+        # Set whenever PostgreSQL is there anew: what it has may be older than what was seen of it.
+        self.returned = asyncio.Event()
+
+    @asynccontextmanager
+    async def deadline(self) -> AsyncIterator[None]:
+        """Bound what a use-case waits for PostgreSQL; raises ServiceUnavailable when that is away or too slow."""
+        if self.is_away:
+            raise ServiceUnavailable
+        try:
+            async with asyncio.timeout(DEADLINE):
+                yield
+        except AWAY as error:
+            _log.warning("PostgreSQL is away: %s", str(error) or type(error).__name__)
+            raise ServiceUnavailable from error
+
+    async def watch_forever(self) -> None:
+        """Look every second whether PostgreSQL answers."""
+        while True:
+            try:
+                await self._watch()
+            except AWAY as error:
+                if not self.is_away:
+                    _log.warning("PostgreSQL is away: %s", str(error) or type(error).__name__)
+                self.is_away = True
+            await asyncio.sleep(WATCH_INTERVAL)
+
+    async def _watch(self) -> None:
+        watching = await asyncpg.connect(**credentials(self._url), timeout=CONNECT_TIMEOUT)
+        try:
+            await self._await_migrations(watching)
+            self.is_away = False
+            self.returned.set()
+            while True:
+                await asyncio.sleep(WATCH_INTERVAL)
+                await watching.fetchval("SELECT 1", timeout=WATCH_PATIENCE)
+        finally:
+            watching.terminate()
+
+    async def _await_migrations(self, watching: asyncpg.Connection) -> None:
+        """Wait until somebody has brought the database up to date: before that every statement would fail."""
+        is_told = False
+        while not await _is_migrated(watching):
+            self.is_away = True
+            if not is_told:
+                _log.warning("the database is not up to date, waiting for `chat-service migrate`")
+            is_told = True
+            await asyncio.sleep(WATCH_INTERVAL)
+
+    async def is_ready(self) -> bool:
+        """Tell whether PostgreSQL answers and is up to date."""
+        return not self.is_away and await is_available()
+
+
+async def _is_migrated(watching: asyncpg.Connection) -> bool:
     try:
-        async with asyncio.timeout(DEADLINE):
-            yield
-    except AWAY as error:
-        _log.warning("PostgreSQL is away: %s", str(error) or type(error).__name__)
-        raise ServiceUnavailable from error
+        found = await watching.fetchval(LAST_MIGRATION, _APP, _LATEST, timeout=WATCH_PATIENCE)
+    except asyncpg.UndefinedTableError:
+        return False
+    return bool(found)
 
 
 async def is_available() -> bool:

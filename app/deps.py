@@ -3,12 +3,20 @@
 from dataclasses import dataclass
 
 from app.auth.tokens import TokenVerifier
+from app.database import Database
 from app.fanout import Fanout
+from app.limits import Limits
+from app.presence import Presence
+from app.receipts import Receipts
 from app.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Deps:
     settings: Settings
+    database: Database
     tokens: TokenVerifier
     fanout: Fanout
+    limits: Limits
+    presence: Presence
+    receipts: Receipts

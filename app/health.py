@@ -1,13 +1,19 @@
 """Whether this process can serve."""
 
-from app import database
+from app.database import Database
 
 
 class Health:
-    """Ready means that PostgreSQL answers and that the process is not draining."""
+    """Ready means that PostgreSQL answers, up to date, and that the process is not draining."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self.draining = False
 
+    @property
+    def takes_sockets(self) -> bool:
+        """Whether a new socket would have a future here, as far as is known without asking."""
+        return not self.draining and not self._database.is_away
+
     async def is_ready(self) -> bool:
-        return not self.draining and await database.is_available()
+        return not self.draining and await self._database.is_ready()

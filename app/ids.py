@@ -23,6 +23,11 @@ def new_id() -> UUID:
     return UUID(int=value)
 
 
+def first_of(second: float) -> UUID:
+    """Give the least id that can be made at a time, in seconds since 1970."""
+    return UUID(int=int(second * 1000) << 80)
+
+
 def to_wire(kind: str, value: UUID) -> str:
     return f"{kind}_{value.hex}"
 

@@ -4,6 +4,8 @@ What a send updates stands in `conversation_heads`, a narrow table whose changin
 those updates stay HOT. A message is its own entry in the event log: `messages` is ordered by the same `seq`.
 """
 
+from collections.abc import Sequence
+
 from tortoise import fields
 from tortoise.fields.db_defaults import SqlDefault
 from tortoise.indexes import Index
@@ -15,6 +17,14 @@ class TransactionIdField(fields.Field[int], int):
     """The id of the writing transaction, by which pods find what was committed since they last looked."""
 
     SQL_TYPE = "XID8"
+
+
+class LiveIndex(Index):
+    """An index that leaves deleted messages out."""
+
+    def __init__(self, *, fields: Sequence[str], name: str) -> None:
+        super().__init__(fields=tuple(fields), name=name)
+        self.extra = " WHERE deleted_at IS NULL"
 
 
 class Conversation(Model):
@@ -29,12 +39,23 @@ class Conversation(Model):
     # The pair of a direct conversation, in order, so that the database keeps it single.
     direct_low = fields.CharField(max_length=128, null=True)
     direct_high = fields.CharField(max_length=128, null=True)
+    # The Idempotency-Key of a group, and a digest of what was first asked for under it.
+    creation_key = fields.CharField(max_length=128, null=True)
+    fingerprint = fields.BinaryField(null=True)
     created_at = fields.DatetimeField()
     updated_at = fields.DatetimeField()
 
     class Meta:
         table = "conversations"
         unique_together = (("direct_low", "direct_high"),)
+        indexes = (Index(fields=("type", "id"), name="conversations_by_type"),)
+        constraints = (
+            UniqueConstraint(
+                fields=("created_by", "creation_key"),
+                name="conversations_created_once",
+                condition="creation_key IS NOT NULL",
+            ),
+        )
 
 
 class ConversationHead(Model):
@@ -46,6 +67,8 @@ class ConversationHead(Model):
     last_message_seq = fields.BigIntField()
     # The last message, or the creation.
     activity_at = fields.DatetimeField()
+    # Whether one of the two has hidden this direct conversation since its last message.
+    is_hidden = fields.BooleanField(db_default=False)
 
     class Meta:
         table = "conversation_heads"
@@ -61,11 +84,16 @@ class Participant(Model):
     joined_at = fields.DatetimeField()
     last_read_seq = fields.BigIntField()
     last_read_at = fields.DatetimeField(null=True)
+    # Hidden from this user's list until a message comes after this seq.
+    hidden_seq = fields.BigIntField(null=True)
 
     class Meta:
         table = "participants"
         unique_together = (("conversation_id", "user_id"),)
-        indexes = (Index(fields=("user_id", "conversation_id"), name="participants_by_user"),)
+        indexes = (
+            Index(fields=("user_id", "conversation_id"), name="participants_by_user"),
+            Index(fields=("conversation_id", "joined_at", "user_id"), name="participants_by_standing"),
+        )
 
 
 class Message(Model):
@@ -88,11 +116,111 @@ class Message(Model):
     class Meta:
         table = "messages"
         unique_together = (("conversation_id", "seq"),)
-        indexes = (Index(fields=("xid",), name="messages_by_transaction"),)
+        indexes = (
+            Index(fields=("xid",), name="messages_by_transaction"),
+            LiveIndex(fields=("conversation_id", "sender_id", "seq"), name="messages_by_sender"),
+        )
         constraints = (
             UniqueConstraint(
                 fields=("conversation_id", "sender_id", "client_message_id"),
                 name="messages_sent_once",
                 condition="client_message_id IS NOT NULL",
             ),
+        )
+
+
+class LoggedEvent(Model):
+    """A durable change other than a new message, at the place in its conversation that `seq` gives it.
+
+    What a message says is never copied here: `message_id` refers to it, so that a deletion is one of all places.
+    """
+
+    id = fields.BigIntField(primary_key=True, generated=True)
+    conversation_id = fields.UUIDField()
+    seq = fields.BigIntField()
+    event = fields.CharField(max_length=24)
+    message_id = fields.UUIDField(null=True)
+    data: dict[str, object] | None = fields.JSONField(null=True)
+    created_at = fields.DatetimeField(db_default=SqlDefault("clock_timestamp()"))
+    xid = TransactionIdField(db_default=SqlDefault("pg_current_xact_id()"))
+
+    class Meta:
+        table = "events"
+        unique_together = (("conversation_id", "seq"),)
+        indexes = (
+            Index(fields=("xid",), name="events_by_transaction"),
+            Index(fields=("created_at",), name="events_by_age"),
+        )
+
+
+class Reaction(Model):
+    """What a user feels about a message."""
+
+    id = fields.BigIntField(primary_key=True, generated=True)
+    message_id = fields.UUIDField()
+    emoji = fields.CharField(max_length=64)
+    user_id = fields.CharField(max_length=128)
+
+    class Meta:
+        table = "reactions"
+        unique_together = (("message_id", "emoji", "user_id"),)
+
+
+class User(Model):
+    """A profile as the master synced it, or the memory that it was deleted."""
+
+    id = fields.CharField(max_length=128, primary_key=True)
+    display_name = fields.CharField(max_length=200)
+    avatar_url = fields.CharField(max_length=2048, null=True)
+    metadata: dict[str, object] = fields.JSONField()
+    created_at = fields.DatetimeField()
+    updated_at = fields.DatetimeField()
+    deleted_at = fields.DatetimeField(null=True)
+    # Seconds since 1970: tokens issued up to then are refused for good, also after a new sync.
+    refused_until = fields.BigIntField(null=True)
+
+    class Meta:
+        table = "users"
+
+
+class FormerParticipant(Model):
+    """That a user was in a conversation once: there are messages of theirs, should all of them be erased."""
+
+    id = fields.BigIntField(primary_key=True, generated=True)
+    user_id = fields.CharField(max_length=128)
+    conversation_id = fields.UUIDField()
+
+    class Meta:
+        table = "former_participants"
+        unique_together = (("user_id", "conversation_id"),)
+
+
+class Chore(Model):
+    """Work that takes long and goes on in the background, in small pieces, whatever restarts."""
+
+    id = fields.BigIntField(primary_key=True, generated=True)
+    kind = fields.CharField(max_length=24)
+    subject = fields.CharField(max_length=128)
+    leased_until = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "chores"
+        unique_together = (("kind", "subject"),)
+
+
+class Notice(Model):
+    """What changed for people rather than in a conversation, kept an hour for the pods that missed the news."""
+
+    id = fields.BigIntField(primary_key=True, generated=True)
+    kind = fields.CharField(max_length=16)
+    user_id = fields.CharField(max_length=128, null=True)
+    conversation_id = fields.UUIDField(null=True)
+    created_at = fields.DatetimeField(db_default=SqlDefault("clock_timestamp()"))
+    xid = TransactionIdField(db_default=SqlDefault("pg_current_xact_id()"))
+
+    class Meta:
+        table = "notices"
+        indexes = (
+            Index(fields=("xid",), name="notices_by_transaction"),
+            Index(fields=("created_at",), name="notices_by_age"),
         )

@@ -13,15 +13,26 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from app.errors import ValidationFailed
+from app.fields import (
+    AvatarUrl,
+    ClientMessageId,
+    Content,
+    DisplayName,
+    Emoji,
+    FileId,
+    JsonObject,
+    Label,
+    Metadata,
+    RawAttachments,
+    RawReactions,
+    RawUser,
+    Text,
+    Timestamp,
+    Title,
+    UserId,
+)
 
-# PostgreSQL cannot store NUL in text.
-Text = Annotated[str, Meta(pattern=r"^[^\x00]*$")]
-Title = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00]*$")]
-Label = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00]*$")]
-UserId = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
-ClientMessageId = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
-FileId = Annotated[str, Meta(min_length=1, max_length=512, pattern=r"^[^\x00]*$")]
-
+MAX_BATCH = 1000
 
 _C = TypeVar("_C", bound=msgspec.Struct)
 
@@ -37,19 +48,83 @@ class CreateConversation(msgspec.Struct, rename="camel", frozen=True):
     type: Literal["direct", "group"]
     participant_ids: list[UserId]
     title: Title | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: Metadata | None = None
 
 
 class SendMessage(msgspec.Struct, rename="camel", frozen=True):
-    content: Text
+    content: Content
     attachments: list[Attachment] = []
     client_message_id: ClientMessageId | None = None
+
+
+class EditMessage(msgspec.Struct, frozen=True):
+    content: Content
+
+
+class AddReaction(msgspec.Struct, frozen=True):
+    emoji: Emoji
+
+
+class UpdateConversation(msgspec.Struct, frozen=True):
+    title: Title | UnsetType | None = UNSET
+    metadata: Metadata | UnsetType = UNSET
+
+
+class AddParticipants(msgspec.Struct, rename="camel", frozen=True):
+    """One of the two names the people."""
+
+    user_id: UserId | UnsetType = UNSET
+    user_ids: Annotated[list[UserId], Meta(min_length=1, max_length=100)] | UnsetType = UNSET
+
+
+class SyncUser(msgspec.Struct, rename="camel", frozen=True):
+    external_user_id: UserId
+    display_name: DisplayName
+    avatar_url: AvatarUrl | None = None
+    metadata: Metadata | None = None
+
+
+class SyncUsers(msgspec.Struct, frozen=True):
+    """Each entry is read by itself, so that a bad one does not sink the others."""
+
+    users: Annotated[list[RawUser], Meta(max_length=MAX_BATCH)]
 
 
 class SocketSendMessage(SendMessage, rename="camel", frozen=True, kw_only=True):
     """`message:send`: the same as over REST, with the conversation beside it."""
 
     conversation_id: Text
+
+
+class SocketEditMessage(EditMessage, rename="camel", frozen=True, kw_only=True):
+    """`message:edit`."""
+
+    message_id: Text
+
+
+class SocketDeleteMessage(msgspec.Struct, rename="camel", frozen=True):
+    """`message:delete`."""
+
+    message_id: Text
+
+
+class SocketTyping(msgspec.Struct, rename="camel", frozen=True):
+    """`typing:start` and `typing:stop`."""
+
+    conversation_id: Text
+
+
+class SocketPresence(msgspec.Struct, rename="camel", frozen=True):
+    """`presence:get`."""
+
+    user_ids: Annotated[list[UserId], Meta(max_length=200)]
+
+
+class SocketSync(msgspec.Struct, frozen=True):
+    """`sync`: what the client holds of each conversation, and since when it was away."""
+
+    conversations: Annotated[dict[str, Annotated[int, Meta(ge=0, le=2**53)]], Meta(max_length=200)]
+    since: datetime | None = None
 
 
 class ConnectAuth(msgspec.Struct, frozen=True):
@@ -61,38 +136,38 @@ class ConnectAuth(msgspec.Struct, frozen=True):
 class ParticipantView(msgspec.Struct, rename="camel"):
     user_id: str
     role: Literal["owner", "member"]
-    joined_at: str
+    joined_at: Timestamp
     last_read_seq: int
-    last_read_at: str | UnsetType = UNSET
-
-
-class ReactionView(msgspec.Struct, rename="camel"):
-    emoji: str
-    user_ids: list[str]
-    count: int
+    last_read_at: Timestamp | UnsetType = UNSET
+    display_name: str | UnsetType = UNSET
+    avatar_url: str | UnsetType = UNSET
 
 
 class MessageView(msgspec.Struct, rename="camel"):
+    """A message, placed by the `seq` of its creation; one with `deletedAt` is a tombstone that says nothing."""
+
     id: str
     conversation_id: str
     seq: int
     sender_id: str
     content: str
-    attachments: Raw
-    reactions: list[ReactionView]
-    created_at: str
-    updated_at: str
+    attachments: RawAttachments
+    reactions: RawReactions
+    created_at: Timestamp
+    updated_at: Timestamp
     client_message_id: str | UnsetType = UNSET
-    deleted_at: str | UnsetType = UNSET
+    deleted_at: Timestamp | UnsetType = UNSET
 
 
 class ConversationView(msgspec.Struct, rename="camel"):
+    """A conversation as one of its participants sees it; an `unreadCount` of 1000 means that or more."""
+
     id: str
     type: Literal["direct", "group"]
-    metadata: dict[str, Any] | Raw
+    metadata: JsonObject
     created_by: str
-    created_at: str
-    updated_at: str
+    created_at: Timestamp
+    updated_at: Timestamp
     last_seq: int
     participant_count: int
     participants: list[ParticipantView]
@@ -100,6 +175,38 @@ class ConversationView(msgspec.Struct, rename="camel"):
     owner_id: str | UnsetType = UNSET
     last_message: MessageView | UnsetType = UNSET
     unread_count: int | UnsetType = UNSET
+
+
+class EventView(msgspec.Struct):
+    seq: int
+    event: str
+    data: Raw
+
+
+class EventPage(msgspec.Struct, rename="camel"):
+    """Changes in the order of their `seq`; after a `gap` only loading afresh helps."""
+
+    items: list[EventView]
+    last_seq: int
+    has_more: bool
+    gap: bool
+
+
+class ReadView(msgspec.Struct, rename="camel"):
+    """How far somebody has read: everything up to `lastReadSeq`."""
+
+    conversation_id: str
+    last_read_seq: int
+    read_at: Timestamp
+
+
+class UserView(msgspec.Struct, rename="camel"):
+    external_user_id: str
+    display_name: str
+    metadata: JsonObject
+    created_at: Timestamp
+    updated_at: Timestamp
+    avatar_url: str | UnsetType = UNSET
 
 
 class ConversationPage(msgspec.Struct, rename="camel"):
@@ -154,6 +261,21 @@ def decode(kind: type[_C], raw: bytes | Raw) -> _C:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _broken(bytes(raw)) from error
     return command
+
+
+def decode_users(raw: bytes) -> SyncUsers:
+    """Read a batch of profiles; half a character in one of them, which breaks the JSON, is its own alone."""
+    try:
+        return decode(SyncUsers, raw)
+    except ValidationFailed:
+        try:
+            users = json.loads(raw)["users"]
+            entries = [Raw(json.dumps(user).encode()) for user in users]
+        except (ValueError, TypeError, LookupError, RecursionError):
+            entries = None
+        if entries is None or not isinstance(users, list) or len(entries) > MAX_BATCH:
+            raise
+        return SyncUsers(entries)
 
 
 def reject(field: str, problem: str) -> ValidationFailed:
@@ -211,6 +333,8 @@ def _find(value: Any, wrong: Callable[[str], bool], path: str) -> str | None:
 
 def client_message_id(text: str) -> str:
     """Check an id that came in a header; raises ValidationFailed."""
+    if _has_surrogate(text):
+        raise reject("Idempotency-Key", "is not UTF-8")
     try:
         return msgspec.convert(text, ClientMessageId)
     except msgspec.ValidationError as error:

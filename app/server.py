@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -9,6 +10,9 @@ from collections.abc import Awaitable, Callable
 from app import bootstrap, database
 from app.settings import Settings
 from app.supervisor import supervised
+
+# What a shell shows of a process that Ctrl-C has ended.
+EXIT_IMPATIENT = 130
 
 _log = logging.getLogger(__name__)
 
@@ -82,9 +86,9 @@ def stop_signals() -> asyncio.Event:
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
+        if stopping.is_set():
+            os._exit(EXIT_IMPATIENT)
         stopping.set()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)

@@ -1,8 +1,7 @@
-"""The statements that are written in SQL, each named, each with a line of why."""
+"""The hot statements, in SQL: the send, and what delivery reads. The others are in `queries`, or Tortoise's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,173 +9,116 @@ from app.database import connection
 
 Row = dict[str, Any]
 
-MESSAGE_COLUMNS = (
-    "id",
-    "conversation_id",
-    "seq",
-    "sender_id",
-    "content",
-    "attachments",
-    "client_message_id",
-    "fingerprint",
-    "created_at",
-    "updated_at",
-    "deleted_at",
-)
-
 # The seq, the membership and the message in one statement: one round trip, and the head's row is locked for as
 # long as that statement alone. The head is locked before the membership is read, and the membership is locked as
-# well, because a removal that commits while this waits for the head must be seen: a locked row is read anew.
+# well, because a removal that commits while this waits for the head must be seen: a locked row is read anew. So
+# must a hiding, which FOR KEY SHARE would not see; `pair` is read only where a direct conversation was hidden.
+# A deleted user is refused here too, by the time at which the token was issued; and a message that was sent before
+# under the same id gives nothing, so that only two of one moment meet the unique index.
 SEND_MESSAGE = """
 WITH head AS MATERIALIZED (
-    SELECT conversation_id FROM conversation_heads WHERE conversation_id = $2 FOR NO KEY UPDATE
+    SELECT conversation_id, last_message_seq, is_hidden
+    FROM conversation_heads WHERE conversation_id = $2 FOR NO KEY UPDATE
 ), member AS MATERIALIZED (
     SELECT p.conversation_id
-    FROM head JOIN participants p USING (conversation_id)
-    WHERE p.user_id = $3
+    FROM head, participants p
+    WHERE p.conversation_id = $2 AND p.user_id = $3::varchar
+          AND NOT EXISTS (SELECT 1 FROM users WHERE id = $3::varchar AND refused_until >= $8)
+          AND NOT EXISTS (
+              SELECT 1 FROM messages
+              WHERE conversation_id = $2 AND sender_id = $3::varchar AND client_message_id = $6::varchar
+          )
     FOR KEY SHARE OF p
 ), numbered AS (
     UPDATE conversation_heads h
-    SET last_seq = h.last_seq + 1, last_message_seq = h.last_seq + 1, activity_at = clock_timestamp()
+    SET last_seq = h.last_seq + 1, last_message_seq = h.last_seq + 1, activity_at = clock_timestamp(),
+        is_hidden = false
     FROM member
     WHERE h.conversation_id = member.conversation_id
     RETURNING h.last_seq, h.activity_at
+), stored AS (
+    INSERT INTO messages (id, conversation_id, seq, sender_id, content, attachments, client_message_id,
+                          fingerprint, created_at, updated_at)
+    SELECT $1, $2, last_seq, $3::varchar, $4, $5::text::jsonb, $6::varchar, $7, activity_at, activity_at
+    FROM numbered
+    RETURNING *
+), pair AS MATERIALIZED (
+    SELECT p.user_id, p.hidden_seq FROM participants p WHERE p.conversation_id = $2 FOR SHARE
 )
-INSERT INTO messages (id, conversation_id, seq, sender_id, content, attachments, client_message_id, fingerprint,
-                      created_at, updated_at)
-SELECT $1, $2, last_seq, $3, $4, $5::text::jsonb, $6, $7, activity_at, activity_at
-FROM numbered
-RETURNING *
+SELECT stored.*, '[]' AS reactions,
+       CASE WHEN head.is_hidden THEN ARRAY(
+           SELECT user_id FROM pair WHERE hidden_seq >= head.last_message_seq
+       ) END AS revealed_to
+FROM stored, head
 """
 
-# The other half of a repeated send: what the same sender sent first under that id.
-MESSAGE_SENT_AS = """
-SELECT * FROM messages WHERE conversation_id = $1 AND sender_id = $2 AND client_message_id = $3
-"""
-
-# A stranger and an unknown conversation are told apart by one look.
-MEMBERSHIP = """
-SELECT EXISTS (SELECT 1 FROM conversations WHERE id = $1) AS known,
-       EXISTS (SELECT 1 FROM participants WHERE conversation_id = $1 AND user_id = $2) AS member
-"""
-
-# Two people who create their conversation at the same moment get the same one: the loser waits and finds it.
-CREATE_CONVERSATION = """
-WITH created AS (
-    INSERT INTO conversations (id, type, title, metadata, created_by, owner_id, direct_low, direct_high,
-                               created_at, updated_at)
-    VALUES ($1, $2, $3, $4::text::jsonb, $5, $6, $7, $8, now(), now())
-    ON CONFLICT (direct_low, direct_high) DO NOTHING
-    RETURNING id, created_at
-), head AS (
-    INSERT INTO conversation_heads (conversation_id, last_seq, last_message_seq, activity_at)
-    SELECT id, 0, 0, created_at FROM created
-)
-INSERT INTO participants (conversation_id, user_id, role, joined_at, last_read_seq)
-SELECT created.id, person.user_id, CASE WHEN person.user_id = $6 THEN 'owner' ELSE 'member' END,
-       created.created_at, 0
-FROM created, unnest($9::text[]) AS person (user_id)
-RETURNING conversation_id
-"""
-
-DIRECT_CONVERSATION = "SELECT id FROM conversations WHERE direct_low = $1 AND direct_high = $2"
-
-_CONVERSATION_COLUMNS = """
-    c.id, c.type, c.title, c.metadata, c.created_by, c.owner_id, c.created_at, c.updated_at,
-    h.last_seq, h.activity_at,
-    (SELECT count(*) FROM participants WHERE conversation_id = c.id) AS participant_count,
-    (SELECT count(*) FROM (
-        SELECT 1 FROM messages
-        WHERE conversation_id = c.id AND seq > me.last_read_seq AND sender_id <> me.user_id
-              AND deleted_at IS NULL
-        LIMIT 1000
-    ) AS unread) AS unread_count,
-""" + ", ".join(f"m.{column} AS last_message_{column}" for column in MESSAGE_COLUMNS)
-
-# A page of one's list: it reads the narrow rows of all one's conversations, and messages of this page's only.
-LIST_CONVERSATIONS = f"""
-WITH page AS MATERIALIZED (
-    SELECT me.conversation_id, me.user_id, me.last_read_seq, h.last_seq, h.last_message_seq, h.activity_at
-    FROM participants me JOIN conversation_heads h USING (conversation_id)
-    WHERE me.user_id = $1 AND ($2::timestamptz IS NULL OR (h.activity_at, me.conversation_id) < ($2, $3::uuid))
-    ORDER BY h.activity_at DESC, me.conversation_id DESC
-    LIMIT $4
-)
-SELECT {_CONVERSATION_COLUMNS}
-FROM page me
-JOIN conversations c ON c.id = me.conversation_id
-JOIN LATERAL (SELECT me.last_seq, me.activity_at) h ON true
-LEFT JOIN messages m ON m.conversation_id = me.conversation_id AND m.seq = me.last_message_seq
-ORDER BY h.activity_at DESC, c.id DESC
-"""
-
-# One conversation as one of its participants sees it.
-GET_CONVERSATION = f"""
-SELECT {_CONVERSATION_COLUMNS}
-FROM conversations c
-JOIN conversation_heads h ON h.conversation_id = c.id
-JOIN participants me ON me.conversation_id = c.id AND me.user_id = $2
-LEFT JOIN messages m ON m.conversation_id = c.id AND m.seq = h.last_message_seq
-WHERE c.id = $1
-"""
-
-# The reader first, then in the order of joining, at most so many of each conversation.
-PARTICIPANTS = """
-SELECT conversation_id, user_id, role, joined_at, last_read_seq, last_read_at
-FROM (
-    SELECT p.*, row_number() OVER (
-        PARTITION BY conversation_id ORDER BY user_id <> $2, joined_at, user_id COLLATE "C"
-    ) AS place
-    FROM participants p
-    WHERE conversation_id = ANY($1::uuid[])
-) AS placed
-WHERE place <= $3
-ORDER BY conversation_id, place
-"""
-
-HISTORY_BACKWARD = """
-SELECT * FROM messages WHERE conversation_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3
-"""
-
-HISTORY_FORWARD = """
-SELECT * FROM messages WHERE conversation_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
-"""
-
-SEQ_OF = "SELECT seq FROM messages WHERE id = $2 AND conversation_id = $1"
-
-# What a socket follows from the moment it is connected.
-CONVERSATIONS_OF = "SELECT conversation_id FROM participants WHERE user_id = $1"
-
-LAST_SEQS = "SELECT conversation_id, last_seq FROM conversation_heads WHERE conversation_id = ANY($1::uuid[])"
-
-# All holes of a pod at once: each conversation's messages after the one that was delivered last.
+# All holes of a pod at once: what each conversation has after the seq that was delivered last. A message is its
+# own entry in the log; what other entries say of a message or a person is read where it stands now. OFFSET 0 has
+# it looked up entry by entry: the planner takes each hole for a large one, and would read whole tables.
 MISSED = """
-SELECT m.*
+SELECT hole.conversation_id, log.seq, log.event, log.data, log.message_id,
+       m.sender_id, m.content, m.attachments, m.client_message_id, m.created_at, m.updated_at, m.deleted_at,
+       u.display_name, u.avatar_url
 FROM unnest($1::uuid[], $2::bigint[]) AS hole (conversation_id, delivered)
 CROSS JOIN LATERAL (
-    SELECT * FROM messages
-    WHERE conversation_id = hole.conversation_id AND seq > hole.delivered
+    (
+        SELECT seq, 'message:new' AS event, NULL::jsonb AS data, id AS message_id
+        FROM messages
+        WHERE conversation_id = hole.conversation_id AND seq > hole.delivered
+        ORDER BY seq LIMIT $3
+    )
+    UNION ALL
+    (
+        SELECT seq, event, data, message_id
+        FROM events
+        WHERE conversation_id = hole.conversation_id AND seq > hole.delivered
+        ORDER BY seq LIMIT $3
+    )
     ORDER BY seq
     LIMIT $3
-) AS m
-ORDER BY m.conversation_id, m.seq
+) AS log
+LEFT JOIN LATERAL (SELECT * FROM messages WHERE id = log.message_id OFFSET 0) m ON true
+LEFT JOIN LATERAL (
+    SELECT * FROM users WHERE id = log.data ->> 'userId' AND log.event = 'participant:added' OFFSET 0
+) u ON u.deleted_at IS NULL
+ORDER BY hole.conversation_id, log.seq
 """
 
 # Which conversations were written to by transactions that had not ended when the pod last looked. A timestamp or
-# a serial would lose what commits late; the next horizon comes from the same snapshot.
+# a serial would lose what commits late. The upper bound leaves nothing out: it tells the planner that the range is
+# short, who would guess a third of the table.
 COMMITTED_SINCE = """
 SELECT conversation_id, max(seq) AS last_seq
-FROM messages
-WHERE xid >= $1::text::xid8
+FROM (
+    SELECT conversation_id, seq FROM messages
+    WHERE xid BETWEEN $1::text::xid8 AND pg_snapshot_xmax(pg_current_snapshot())
+    UNION ALL
+    SELECT conversation_id, seq FROM events
+    WHERE xid BETWEEN $1::text::xid8 AND pg_snapshot_xmax(pg_current_snapshot())
+) AS written
 GROUP BY conversation_id
+"""
+
+NOTICES_SINCE = """
+SELECT kind, user_id, conversation_id, floor(extract(epoch FROM created_at))::bigint AS second
+FROM notices WHERE xid >= $1::text::xid8 ORDER BY id
 """
 
 HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS horizon"
 
+# What a socket follows from the moment it is connected.
+CONVERSATIONS_OF = "SELECT conversation_id FROM participants WHERE user_id = $1"
+
+LAST_SEQS = """
+SELECT h.conversation_id, h.last_seq
+FROM unnest($1::uuid[]) AS wanted (conversation_id)
+CROSS JOIN LATERAL (SELECT * FROM conversation_heads WHERE conversation_id = wanted.conversation_id OFFSET 0) h
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message that is about to be stored; `attachments` is JSON."""
+    """A message that is about to be stored; `attachments` is JSON, `token_second` when the token was issued."""
 
     id: UUID
     conversation_id: UUID
@@ -185,37 +127,26 @@ class NewMessage:
     attachments: str
     client_message_id: str | None
     fingerprint: bytes | None
+    token_second: int
 
 
-@dataclass(frozen=True, slots=True)
-class NewConversation:
-    """A conversation that is about to be created; `metadata` is JSON."""
-
-    id: UUID
-    type: str
-    title: str | None
-    metadata: str
-    created_by: str
-    owner_id: str | None
-    direct_pair: tuple[str, str] | None
-    people: Sequence[str]
-
-
-async def _rows(statement: str, *values: Any) -> list[Row]:
+async def rows(statement: str, *values: Any) -> list[Row]:
+    """Run a statement on the pool, or in the transaction that is open."""
     return await connection().execute_query_dict(statement, list(values))
 
 
-async def _row(statement: str, *values: Any) -> Row | None:
-    found = await _rows(statement, *values)
+async def row(statement: str, *values: Any) -> Row | None:
+    """Run a statement that gives one row at most."""
+    found = await rows(statement, *values)
     return found[0] if found else None
 
 
 async def send_message(new: NewMessage) -> Row | None:
-    """Store a message under the conversation's next seq; None where the sender is no participant.
+    """Store a message under the conversation's next seq; None where the sender may not, or sent it before.
 
-    Raises IntegrityError where the sender has used that client_message_id there: no seq is taken then.
+    Raises IntegrityError where it is sent twice at the same moment: no seq is taken then.
     """
-    return await _row(
+    return await row(
         SEND_MESSAGE,
         new.id,
         new.conversation_id,
@@ -224,88 +155,35 @@ async def send_message(new: NewMessage) -> Row | None:
         new.attachments,
         new.client_message_id,
         new.fingerprint,
+        new.token_second,
     )
 
 
-async def message_sent_as(conversation_id: UUID, sender_id: str, client_message_id: str) -> Row | None:
-    return await _row(MESSAGE_SENT_AS, conversation_id, sender_id, client_message_id)
-
-
-async def membership(conversation_id: UUID, user_id: str) -> tuple[bool, bool]:
-    """Tell whether the conversation exists, and whether the user is in it."""
-    row = await _row(MEMBERSHIP, conversation_id, user_id)
-    return (row["known"], row["member"]) if row else (False, False)
-
-
-async def create_conversation(new: NewConversation) -> bool:
-    """Store a conversation with its people; False where that direct conversation exists."""
-    low, high = new.direct_pair or (None, None)
-    rows = await _rows(
-        CREATE_CONVERSATION,
-        new.id,
-        new.type,
-        new.title,
-        new.metadata,
-        new.created_by,
-        new.owner_id,
-        low,
-        high,
-        list(new.people),
-    )
-    return bool(rows)
-
-
-async def direct_conversation(low: str, high: str) -> UUID | None:
-    row = await _row(DIRECT_CONVERSATION, low, high)
-    return row["id"] if row else None
-
-
-async def list_conversations(user_id: str, before: tuple[datetime, UUID] | None, limit: int) -> list[Row]:
-    at, conversation_id = before or (None, None)
-    return await _rows(LIST_CONVERSATIONS, user_id, at, conversation_id, limit)
-
-
-async def get_conversation(conversation_id: UUID, user_id: str) -> Row | None:
-    return await _row(GET_CONVERSATION, conversation_id, user_id)
-
-
-async def participants(conversation_ids: list[UUID], reader: str, most: int) -> list[Row]:
-    return await _rows(PARTICIPANTS, conversation_ids, reader, most)
-
-
-async def history(conversation_id: UUID, *, before: int | None, after: int | None, limit: int) -> list[Row]:
-    """Read messages next to a seq: newest first, or oldest first where `after` is given."""
-    if after is not None:
-        return await _rows(HISTORY_FORWARD, conversation_id, after, limit)
-    newest = 2**63 - 1
-    return await _rows(HISTORY_BACKWARD, conversation_id, newest if before is None else before, limit)
-
-
-async def seq_of(conversation_id: UUID, message_id: UUID) -> int | None:
-    row = await _row(SEQ_OF, conversation_id, message_id)
-    return row["seq"] if row else None
+async def missed(positions: dict[UUID, int], most: int) -> list[Row]:
+    """Read what each conversation has after a seq, at most so many of each, in order."""
+    return await rows(MISSED, list(positions), list(positions.values()), most)
 
 
 async def conversations_of(user_id: str) -> list[UUID]:
-    return [row["conversation_id"] for row in await _rows(CONVERSATIONS_OF, user_id)]
+    return [found["conversation_id"] for found in await rows(CONVERSATIONS_OF, user_id)]
 
 
-async def last_seqs(conversation_ids: list[UUID]) -> dict[UUID, int]:
-    rows = await _rows(LAST_SEQS, conversation_ids)
-    return {row["conversation_id"]: row["last_seq"] for row in rows}
-
-
-async def missed(delivered: dict[UUID, int], most: int) -> list[Row]:
-    """Read what each conversation has after the seq delivered last, at most so many of each, in order."""
-    return await _rows(MISSED, list(delivered), list(delivered.values()), most)
+async def last_seqs(conversation_ids: Sequence[UUID]) -> dict[UUID, int]:
+    found = await rows(LAST_SEQS, list(conversation_ids))
+    return {head["conversation_id"]: head["last_seq"] for head in found}
 
 
 async def horizon() -> str:
-    row = await _row(HORIZON)
-    assert row is not None
-    return str(row["horizon"])
+    """Give the oldest transaction that has not ended."""
+    found = await row(HORIZON)
+    assert found is not None
+    return str(found["horizon"])
 
 
 async def committed_since(horizon_before: str) -> dict[UUID, int]:
-    rows = await _rows(COMMITTED_SINCE, horizon_before)
-    return {row["conversation_id"]: row["last_seq"] for row in rows}
+    found = await rows(COMMITTED_SINCE, horizon_before)
+    return {written["conversation_id"]: written["last_seq"] for written in found}
+
+
+async def notices_since(horizon_before: str) -> list[Row]:
+    return await rows(NOTICES_SINCE, horizon_before)

@@ -21,6 +21,7 @@ class Supervisor:
     def __init__(self, group: asyncio.TaskGroup) -> None:
         self._group = group
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_over = False
 
     def loop(
         self, name: str, work: Callable[[], Awaitable[None]], expected: tuple[type[BaseException], ...] = ()
@@ -45,7 +46,10 @@ class Supervisor:
         self._tasks.add(self._group.create_task(run(), name=name))
 
     def once(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Do something in the background; a failure is logged and harms nothing else."""
+        """Do something in the background, unless all ends; a failure is logged and harms nothing else."""
+        if self._is_over:
+            work.close()
+            return
 
         async def run() -> None:
             try:
@@ -59,6 +63,7 @@ class Supervisor:
 
     def cancel(self) -> None:
         """End all loops; the TaskGroup waits for them."""
+        self._is_over = True
         for task in list(self._tasks):
             task.cancel()
 

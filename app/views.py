@@ -1,14 +1,15 @@
 """Rows become views: the only place where a column meets its name on the wire."""
 
+from typing import Any
 from uuid import UUID
 
 from msgspec import UNSET, Raw
 
 from app import ids
-from app.schemas import ConversationView, MessageView, ParticipantView, timestamp
-from app.store import MESSAGE_COLUMNS, Row
+from app.queries import MESSAGE_COLUMNS
+from app.schemas import ConversationView, MessageView, ParticipantView, UserView, timestamp
+from app.store import Row
 
-UNREAD_CEILING = 1000
 LISTED_PARTICIPANTS = 20
 
 
@@ -21,7 +22,7 @@ def message(row: Row) -> MessageView:
         sender_id=row["sender_id"],
         content=row["content"],
         attachments=Raw(row["attachments"].encode()),
-        reactions=[],
+        reactions=Raw(row["reactions"].encode()),
         created_at=timestamp(row["created_at"]),
         updated_at=timestamp(row["updated_at"]),
         client_message_id=row["client_message_id"] or UNSET,
@@ -37,12 +38,26 @@ def participant(row: Row) -> ParticipantView:
         joined_at=timestamp(row["joined_at"]),
         last_read_seq=row["last_read_seq"],
         last_read_at=timestamp(row["last_read_at"]) if row["last_read_at"] else UNSET,
+        display_name=row["display_name"] or UNSET,
+        avatar_url=row["avatar_url"] or UNSET,
+    )
+
+
+def logged_participant(data: dict[str, Any], profile: Row) -> ParticipantView:
+    """Show somebody as they were when they were added, with the profile of now."""
+    return ParticipantView(
+        user_id=data["userId"],
+        role=data["role"],
+        joined_at=data["joinedAt"],
+        last_read_seq=data["lastReadSeq"],
+        display_name=profile["display_name"] or UNSET,
+        avatar_url=profile["avatar_url"] or UNSET,
     )
 
 
 def conversation(row: Row, participants: list[Row]) -> ConversationView:
     """Show a conversation as the user sees it for whom the row was read."""
-    last = {column: row[f"last_message_{column}"] for column in MESSAGE_COLUMNS}
+    last = {column: row[f"last_message_{column}"] for column in (*MESSAGE_COLUMNS, "reactions")}
     return ConversationView(
         id=ids.to_wire(ids.CONVERSATION, row["id"]),
         type=row["type"],
@@ -57,6 +72,18 @@ def conversation(row: Row, participants: list[Row]) -> ConversationView:
         owner_id=UNSET if row["owner_id"] is None else row["owner_id"],
         last_message=message(last) if last["id"] is not None else UNSET,
         unread_count=row["unread_count"],
+    )
+
+
+def user(row: Row) -> UserView:
+    """Show a profile."""
+    return UserView(
+        external_user_id=row["id"],
+        display_name=row["display_name"],
+        metadata=Raw(row["metadata"].encode()),
+        created_at=timestamp(row["created_at"]),
+        updated_at=timestamp(row["updated_at"]),
+        avatar_url=row["avatar_url"] or UNSET,
     )
 
 

@@ -4,17 +4,18 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 from uuid import uuid4
 
 import aiohttp
 import engineio.payload
 import jwt
 import socketio
-from pods import ISSUER, SECRET, Pod
+from pods import INTERNAL_SECRET, ISSUER, SECRET, Pod
 
 EVENT_TIMEOUT = 15.0
+PRESENCE = {"user:online", "user:offline"}
 
 # The Python client gives up when a poll brings more packets than this, which socket.io-client does not.
 engineio.payload.Payload.max_decode_packets = 10_000
@@ -57,10 +58,18 @@ class Rest:
     user_id: str
     token: str
 
+    @property
+    def credentials(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+    def at(self, pod: Pod) -> Self:
+        """Give the same user, who speaks to another pod."""
+        return replace(self, base=pod.http)
+
     async def call(
         self, method: str, path: str, *, json: Any = None, data: bytes | None = None, **more: Any
     ) -> Answer:
-        headers = {"Authorization": f"Bearer {self.token}", **more.pop("headers", {})}
+        headers = {**self.credentials, **more.pop("headers", {})}
         async with self.session.request(
             method, self.base + path, json=json, data=data, headers=headers, **more
         ) as response:
@@ -73,6 +82,15 @@ class Rest:
 
     async def post(self, path: str, json: Any = None, **more: Any) -> Answer:
         return await self.call("POST", path, json=json, **more)
+
+    async def put(self, path: str, json: Any = None, **more: Any) -> Answer:
+        return await self.call("PUT", path, json=json, **more)
+
+    async def patch(self, path: str, json: Any = None, **more: Any) -> Answer:
+        return await self.call("PATCH", path, json=json, **more)
+
+    async def delete(self, path: str, **more: Any) -> Answer:
+        return await self.call("DELETE", path, **more)
 
     async def direct(self, other: str) -> str:
         """Open the direct conversation with somebody; gives its id."""
@@ -91,6 +109,14 @@ class Rest:
         return dict(answer.json)
 
 
+class Master(Rest):
+    """The host application, at the internal API."""
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        return {"X-Internal-Secret": INTERNAL_SECRET}
+
+
 @dataclass
 class Heard:
     event: str
@@ -99,10 +125,11 @@ class Heard:
 
 @dataclass
 class Ear:
-    """One socket, and all that it heard."""
+    """One socket, and all that it heard; who came and went is kept apart, since that follows other sockets."""
 
     client: socketio.AsyncClient
     heard: list[Heard] = field(default_factory=list)
+    presence: list[Heard] = field(default_factory=list)
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def call(self, event: str, *arguments: Any) -> Any:
@@ -115,10 +142,11 @@ class Ear:
             async with asyncio.timeout(EVENT_TIMEOUT), self.news:
                 await self.news.wait_for(lambda: condition(self.heard))
         except TimeoutError:
-            raise AssertionError(f"{what}: heard only {self.heard[-20:]}") from None
+            heard = [f"{one.event} {str(one.data)[:200]}" for one in self.heard[-20:]]
+            raise AssertionError(f"{what}: heard only {heard}") from None
 
     def of(self, event: str) -> list[Any]:
-        return [heard.data for heard in self.heard if heard.event == event]
+        return [heard.data for heard in (*self.heard, *self.presence) if heard.event == event]
 
     async def wait_for(self, event: str, count: int = 1) -> list[Any]:
         """Wait for so many events of a name; gives all that came."""
@@ -135,7 +163,8 @@ async def ear(
 
     async def hear(event: str, data: Any = None) -> None:
         async with opened.news:
-            opened.heard.append(Heard(event, data))
+            kept = opened.presence if event in PRESENCE else opened.heard
+            kept.append(Heard(event, data))
             opened.news.notify_all()
 
     async def left(*_: Any) -> None:

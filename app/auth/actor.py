@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+# What PostgreSQL's bigint holds: a claim may be any number.
+LAST_SECOND = 2**63 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Actor:
@@ -12,3 +15,8 @@ class Actor:
     can_write: bool
     expires_at: float
     issued_at: float | None
+
+    @property
+    def issued_second(self) -> int:
+        """The second in which the token was issued; one that does not tell is as old as can be."""
+        return 0 if self.issued_at is None else max(0, min(int(self.issued_at), LAST_SECOND))

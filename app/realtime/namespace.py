@@ -1,39 +1,41 @@
-"""The events of the default namespace: each becomes a command, an actor and one call of a use-case."""
+"""The default namespace: sockets come and go, and each event of theirs becomes one call of a use-case."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 import socketio
-from msgspec import Raw
 from socketio.exceptions import ConnectionRefusedError as Refused
 
-from app import database, events, ids
 from app.auth.actor import Actor
 from app.deps import Deps
-from app.errors import Forbidden, PayloadTooLarge, Unauthorized, ValidationFailed
+from app.errors import ChatError, Conflict, Forbidden, PayloadTooLarge, Unauthorized, ValidationFailed
 from app.events import Event
 from app.realtime import acks
-from app.realtime.packets import MALFORMED, TOO_LARGE, ClientEvent, event_packet
+from app.realtime.handlers import HANDLERS, Answer
+from app.realtime.packets import ClientEvent, MalformedEvent, TooLargeEvent, event_packet
 from app.realtime.transport import GRACE_AFTER_REFUSAL, Transport
-from app.schemas import ConnectAuth, SocketSendMessage, decode
+from app.schemas import ConnectAuth
 from app.supervisor import Supervisor
-from app.usecases import messages, sessions
+from app.usecases import sessions
+from app.usecases.typing import Typing
 
-Answer = dict[str, Any]
+
+class ConnectAbandonedError(Exception):
+    """A connect came to nothing and the transport is closed: the client comes back by itself."""
 
 
 class Socket:
     """One client's socket: a subscriber of `fanout`, and whom it speaks for."""
 
-    __slots__ = ("actor", "expiry", "transport")
-
-    def __init__(self, actor: Actor, transport: Transport) -> None:
+    def __init__(self, namespace: "ChatNamespace", deps: Deps, actor: Actor, transport: Transport) -> None:
+        self._namespace = namespace
+        self.deps = deps
         self.actor = actor
         self.transport = transport
-        self.expiry: asyncio.TimerHandle | None = None
+        self.typing = Typing(deps, actor)
+        self._expiry: asyncio.TimerHandle | None = None
 
     @property
     def user_id(self) -> str:
@@ -42,8 +44,47 @@ class Socket:
     def deliver(self, frame: str) -> None:
         self.transport.push(frame)
 
+    def deliver_if_idle(self, frame: str) -> None:
+        self.transport.push_if_idle(frame)
+
+    def expel(self, until: int) -> None:
+        if self.actor.issued_second <= until:
+            self.end(Unauthorized("The user was deleted"))
+
+    @property
+    def socket_id(self) -> str:
+        return self.transport.session_id
+
+    def evict(self) -> None:
+        self.end(Conflict("Another socket of yours was opened, and this is the oldest of too many"))
+
+    def reconnect(self) -> None:
+        self._namespace.close_later(self.transport)
+
     def send(self, event: Event) -> None:
         self.transport.push(event_packet(event))
+
+    def authorize(self, actor: Actor) -> None:
+        """Speak for the user of a token until it expires."""
+        self.actor = actor
+        self.typing.actor = actor
+        if self._expiry is not None:
+            self._expiry.cancel()
+        expired = Unauthorized("The token has expired: connect again with a new one")
+        delay = max(0.0, actor.expires_at - time.time())
+        self._expiry = asyncio.get_running_loop().call_later(delay, self.end, expired)
+
+    def end(self, error: ChatError) -> None:
+        """End a socket whose client must act before it comes back."""
+        self.send(acks.error_event(error, "connect"))
+        self.transport.push_disconnect()
+        self._namespace.close_later(self.transport)
+
+    def over(self) -> None:
+        """Forget what was to come: the socket is gone."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self.typing.stop_all()
 
 
 class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
@@ -54,9 +95,6 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         self._deps = deps
         self._supervisor = supervisor
         self.sockets: dict[str, Socket] = {}
-        self._handlers: dict[str, Callable[[Socket, Raw], Awaitable[Answer]]] = {
-            events.MESSAGE_SEND: self._message_send,
-        }
 
     async def trigger_event(self, event: str, sid: str, *args: Any) -> Any:
         """Take an event from python-socketio: a client's, or one about a client."""
@@ -69,43 +107,43 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
     # Connections
 
     async def _on_connect(self, sid: str, auth: object) -> None:
-        server = self.server.eio
-        transport = Transport(server, self.server.manager.eio_sid_from_sid(sid, "/"))
+        transport = self.server.transport_of(sid)
         try:
-            actor = sessions.authenticate_socket(self._deps, _token(auth))
-            socket = Socket(actor, transport)
-            async with database.deadline():
-                await sessions.connect(self._deps, socket)
+            async with self._deps.database.deadline():
+                actor = await sessions.authenticate_socket(self._deps, _token(auth))
+                socket = Socket(self, self._deps, actor, transport)
+                await sessions.connect(self._deps, actor, socket)
         except (Unauthorized, Forbidden) as error:
-            self._close_later(transport)
+            self.close_later(transport)
             raise Refused(error.code.lower()) from error
-        except Exception as error:  # noqa: BLE001 - `acks.failure` logs it
+        except Exception as error:
             # Not a refusal: the client shall come back by itself, so it is told nothing.
             acks.failure(error, "connect")
             await transport.close()
-            return
+            raise ConnectAbandonedError from error
+        if transport.is_closed:
+            await sessions.disconnect(self._deps, socket)
+            raise ConnectAbandonedError
         # From here to the CONNECT packet nothing is awaited, so that no event comes before it.
         self.sockets[sid] = socket
-        delay = max(0.0, actor.expires_at - time.time())
-        socket.expiry = asyncio.get_running_loop().call_later(delay, self._expire, socket)
+        socket.authorize(actor)
+        self._supervisor.once("make room for a socket", sessions.make_room(self._deps, socket))
 
     async def _on_disconnect(self, sid: str) -> None:
         socket = self.sockets.pop(sid, None)
         if socket is None:
             return
-        if socket.expiry is not None:
-            socket.expiry.cancel()
+        socket.over()
         # A client may leave the namespace and keep its connection, or its poll, open.
-        self._close_later(socket.transport)
-        await sessions.disconnect(self._deps, socket)
+        self.close_later(socket.transport)
+        try:
+            await sessions.disconnect(self._deps, socket)
+        except Exception as error:  # noqa: BLE001 - `acks.failure` logs it; engineio would as well, at length
+            acks.failure(error, "disconnect")
 
-    def _expire(self, socket: Socket) -> None:
-        error = Unauthorized("The token has expired: connect again with a new one")
-        socket.send(acks.error_event(error, "connect"))
-        socket.transport.push_disconnect()
-        self._close_later(socket.transport)
+    def close_later(self, transport: Transport) -> None:
+        """Close a connection once its client has had the time to read why."""
 
-    def _close_later(self, transport: Transport) -> None:
         async def close() -> None:
             await asyncio.sleep(GRACE_AFTER_REFUSAL)
             await transport.close()
@@ -119,7 +157,7 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         if socket is None:
             return None
         try:
-            async with database.deadline():
+            async with self._deps.database.deadline():
                 return await self._handle(socket, event, args)
         except Exception as error:  # noqa: BLE001 - `acks.failure` logs it; a socket outlives every error
             failure = acks.failure(error, event)
@@ -127,22 +165,15 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             return acks.acknowledgement(failure)
 
     async def _handle(self, socket: Socket, event: ClientEvent, args: tuple[Any, ...]) -> Answer:
-        if event is TOO_LARGE:
+        if isinstance(event, TooLargeEvent):
             limit = self._deps.settings.max_body_bytes
             raise PayloadTooLarge(f"The packet is larger than {limit} bytes")
-        if event is MALFORMED:
+        if isinstance(event, MalformedEvent):
             raise ValidationFailed("The packet is not a JSON array that starts with the name of an event")
-        handler = self._handlers.get(event)
+        handler = HANDLERS.get(event)
         if handler is None:
             raise ValidationFailed(f"There is no event {event[:64]!r}")
-        payload = args[0] if args else Raw(b"null")
-        return await handler(socket, payload)
-
-    async def _message_send(self, socket: Socket, payload: Raw) -> Answer:
-        command = decode(SocketSendMessage, payload)
-        conversation_id = ids.from_wire(ids.CONVERSATION, command.conversation_id)
-        message, _ = await messages.send_message(self._deps, socket.actor, conversation_id, command)
-        return {"ok": True, "message": message}
+        return await handler(socket, args[0] if args else msgspec.Raw(b"null"))
 
 
 def _token(auth: object) -> str:

@@ -4,9 +4,11 @@ The arguments of an event stay the bytes that the client sent, so that `schemas.
 request body: one set of rules for both wires.
 """
 
+import re
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 from socketio.packet import Packet
 
 from app.events import Event
@@ -14,6 +16,8 @@ from app.schemas import encode
 
 EVENT = "2"
 DISCONNECT = "1"
+# No event of ours has any; what comes with some is answered with an error.
+MAX_ATTACHMENTS = 16
 
 
 class ClientEvent(str):
@@ -22,8 +26,19 @@ class ClientEvent(str):
     __slots__ = ()
 
 
-MALFORMED = ClientEvent("")
-TOO_LARGE = ClientEvent("\x00")
+class TooLargeEvent(ClientEvent):
+    """The name of an event whose packet is too large to be read."""
+
+    __slots__ = ()
+
+
+class MalformedEvent(ClientEvent):
+    """In the place of a name, where a packet is no event."""
+
+    __slots__ = ()
+
+
+_NAME = re.compile(r'\[\s*"([^"\\]{0,64})"\s*(?:,(.*))?', re.DOTALL)
 
 
 def event_packet(event: Event) -> str:
@@ -42,7 +57,8 @@ class _Json:
         if not text.startswith("["):
             return _read_object(text)
         if len(text) > self._max_packet_bytes or len(text.encode(errors="replace")) > self._max_packet_bytes:
-            return [TOO_LARGE]
+            found = _NAME.match(text)
+            return [TooLargeEvent(found[1] if found else "")]
         return _read_event(text)
 
     @staticmethod
@@ -51,8 +67,23 @@ class _Json:
 
 
 def packet_class(max_packet_bytes: int) -> type[Packet]:
-    """Make python-socketio's packets with our JSON; larger ones than `max_packet_bytes` are not read."""
-    return type("ServicePacket", (Packet,), {"json": _Json(max_packet_bytes)})
+    """Make python-socketio's packets with our JSON; what is larger than `max_packet_bytes` is not read."""
+
+    class ServicePacket(Packet):  # type: ignore[misc]
+        json = _Json(max_packet_bytes)
+
+        def decode(self, encoded_packet: str) -> int:
+            count = int(super().decode(encoded_packet) or 0)
+            if count > MAX_ATTACHMENTS:
+                raise ValueError("too many attachments")
+            return count
+
+        def add_attachment(self, attachment: bytes) -> bool:
+            if sum(map(len, self.attachments)) + len(attachment) > max_packet_bytes:
+                raise ValueError("the attachments are too large")
+            return bool(super().add_attachment(attachment))
+
+    return ServicePacket
 
 
 def _read_object(text: str) -> Any:
@@ -64,7 +95,15 @@ def _read_object(text: str) -> Any:
 
 def _read_event(text: str) -> list[Any]:
     try:
-        name, *arguments = msgspec.json.decode(text, type=list[msgspec.Raw])
+        name, *arguments = msgspec.json.decode(text, type=list[Raw])
         return [ClientEvent(msgspec.json.decode(name, type=str)), *arguments]
     except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError):
-        return [MALFORMED]
+        return _read_broken_event(text)
+
+
+def _read_broken_event(text: str) -> list[Any]:
+    """Find the name at least, so that whoever reads the payload says what is wrong with it."""
+    found = _NAME.match(text)
+    if found is None or found[2] is None:
+        return [MalformedEvent()]
+    return [ClientEvent(found[1]), Raw(found[2].rstrip().removesuffix("]").encode(errors="surrogatepass"))]

@@ -4,17 +4,19 @@ import asyncio
 import logging
 import socket
 from types import SimpleNamespace
+from typing import Any
 from uuid import uuid4
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic.config import Config
+from sanic.exceptions import BadURL
 from sanic.response import BaseHTTPResponse
 from sanic.server import AsyncioServer
 
 from app import cors
 from app.deps import Deps
 from app.health import Health
-from app.rest import conversations, health, messages
+from app.rest import conversations, docs, health, internal, messages, openapi
 from app.rest.errors import ErrorAnswers
 
 MAX_HEADER_BYTES = 16_384
@@ -27,10 +29,20 @@ App = Sanic[Config, SimpleNamespace]
 _log = logging.getLogger(__name__)
 
 
+class ServiceRequest(Request[App, SimpleNamespace]):
+    """A request whose address may be no address: that one leads nowhere, where Sanic's would raise."""
+
+    def __init__(self, url_bytes: bytes, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().__init__(url_bytes, *args, **kwargs)
+        except BadURL:
+            super().__init__(b"/", *args, **kwargs)
+
+
 def create_app(deps: Deps, state: Health) -> App:
     """Make the application; everything it needs is built by the caller, and nothing at its start."""
     # One name for each instance: Sanic keeps a registry of them for the process.
-    app: App = Sanic(f"chat-service-{uuid4().hex[:8]}", configure_logging=False)
+    app: App = Sanic(f"chat-service-{uuid4().hex[:8]}", request_class=ServiceRequest, configure_logging=False)
     app.config.update(
         ACCESS_LOG=False,
         REQUEST_MAX_SIZE=deps.settings.max_body_bytes,
@@ -42,8 +54,16 @@ def create_app(deps: Deps, state: Health) -> App:
     app.error_handler = ErrorAnswers()
     app.ctx.deps = deps
     app.ctx.health = state
-    for blueprint in (conversations.blueprint, messages.blueprint, health.blueprint):
+    for blueprint in (
+        conversations.blueprint,
+        messages.blueprint,
+        internal.users_blueprint,
+        internal.admin_blueprint,
+        health.blueprint,
+        docs.blueprint,
+    ):
         app.blueprint(blueprint)
+    app.ctx.openapi = openapi.document(app.router.routes)
     app.register_middleware(_preflight, "request")
     app.register_middleware(_cross_origin, "response")
     return app

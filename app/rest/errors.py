@@ -1,10 +1,11 @@
 """Errors become HTTP answers: nowhere else do they take that form."""
 
 import logging
+from contextlib import suppress
 
 from msgspec import UNSET
 from sanic import HTTPResponse, Request
-from sanic.exceptions import SanicException
+from sanic.exceptions import RequestCancelled, SanicException
 from sanic.handlers import ErrorHandler
 
 from app.errors import (
@@ -20,6 +21,7 @@ from app.errors import (
     Unauthorized,
     ValidationFailed,
 )
+from app.rest.operations import METHODS
 from app.schemas import ErrorView, encode
 
 STATUS = {
@@ -46,10 +48,22 @@ class ErrorAnswers(ErrorHandler):
         headers = {"Retry-After": str(error.retry_after_seconds)} if isinstance(error, RateLimited) else {}
         if isinstance(exception, SanicException):
             headers |= exception.headers
+        if isinstance(error, MethodNotAllowed):
+            headers["Allow"] = ", ".join(_served(request))
         view = ErrorView(error.code, error.message, UNSET if error.details is None else error.details)
         return HTTPResponse(
             encode(view), status=STATUS[error.code], headers=headers, content_type="application/json"
         )
+
+
+def _served(request: Request) -> list[str]:
+    """List the methods that a path takes: Sanic tells them only where no part of the path is a parameter."""
+    found = []
+    for method in METHODS:
+        with suppress(SanicException):
+            request.app.router.get(request.path, method, request.headers.get("host"))
+            found.append(method)
+    return found
 
 
 def _chat_error(request: Request, exception: Exception) -> ChatError:
@@ -57,6 +71,9 @@ def _chat_error(request: Request, exception: Exception) -> ChatError:
         return exception
     if isinstance(exception, SanicException) and (known := _of_sanic(request, exception)):
         return known
+    if isinstance(exception, RequestCancelled):
+        # The client has gone: nobody reads the answer, and nothing is wrong with us.
+        return InternalError()
     _log.error("%s %s failed", request.method, request.path, exc_info=exception)
     return InternalError()
 

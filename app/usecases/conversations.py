@@ -1,77 +1,286 @@
 """Who talks with whom."""
 
+import hashlib
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
-from app import cursors, events, ids, store, views
+import msgspec
+from msgspec import UNSET, structs
+from tortoise.exceptions import IntegrityError
+
+from app import cursors, events, ids, queries, store, views
 from app.auth import policy
 from app.auth.actor import Actor
 from app.deps import Deps
-from app.schemas import ConversationPage, ConversationView, CreateConversation
-from app.store import NewConversation
-from app.usecases.access import require_participant
+from app.errors import Conflict, Unauthorized
+from app.limits import Action
+from app.rooms import Invitation
+from app.schemas import (
+    ConversationPage,
+    ConversationView,
+    CreateConversation,
+    UpdateConversation,
+    encode,
+    timestamp,
+)
+from app.usecases.access import is_refused, require_participant
+from app.usecases.changing import Changing, changing
+
+# Two people who create their conversation at the same moment get the same one: the loser waits and finds it.
+CREATE = """
+WITH created AS (
+    INSERT INTO conversations (id, type, title, metadata, created_by, owner_id, direct_low, direct_high,
+                               creation_key, fingerprint, created_at, updated_at)
+    SELECT $1, $2, $3, $4::text::jsonb, $5::varchar, $6::varchar, $7, $8, $10, $11, now(), now()
+    WHERE NOT EXISTS (SELECT 1 FROM users WHERE id = $5::varchar AND refused_until >= $12)
+          AND NOT EXISTS (
+              SELECT 1 FROM users WHERE id = ANY($9::text[]) AND id <> $5::varchar AND deleted_at IS NOT NULL
+          )
+    ON CONFLICT (direct_low, direct_high) DO NOTHING
+    RETURNING id, created_at
+), noticed AS (
+    INSERT INTO notices (kind, user_id, conversation_id)
+    SELECT 'joined', person.user_id, created.id FROM created, unnest($9::text[]) AS person (user_id)
+), head AS (
+    INSERT INTO conversation_heads (conversation_id, last_seq, last_message_seq, activity_at)
+    SELECT id, 0, 0, created_at FROM created
+)
+INSERT INTO participants (conversation_id, user_id, role, joined_at, last_read_seq)
+SELECT created.id, person.user_id, CASE WHEN person.user_id = $6::varchar THEN 'owner' ELSE 'member' END,
+       created.created_at, 0
+FROM created, unnest($9::text[]) AS person (user_id)
+RETURNING conversation_id
+"""
+
+DIRECT = "SELECT id FROM conversations WHERE direct_low = $1 AND direct_high = $2"
+
+CREATED_AS = "SELECT id, fingerprint FROM conversations WHERE created_by = $1 AND creation_key = $2"
+
+DELETED_USERS = "SELECT id FROM users WHERE id = ANY($1::text[]) AND deleted_at IS NOT NULL"
+
+UPDATE = """
+UPDATE conversations SET title = $2, metadata = $3::text::jsonb, updated_at = clock_timestamp() WHERE id = $1
+"""
+
+STATE = "SELECT title, metadata, owner_id, updated_at FROM conversations WHERE id = $1"
+
+HIDE = """
+WITH head AS (
+    UPDATE conversation_heads SET is_hidden = true WHERE conversation_id = $1 RETURNING last_message_seq
+)
+UPDATE participants SET hidden_seq = head.last_message_seq
+FROM head
+WHERE conversation_id = $1 AND user_id = $2 AND (hidden_seq IS NULL OR hidden_seq < head.last_message_seq)
+RETURNING id
+"""
+
+SHOW = """
+UPDATE participants p SET hidden_seq = NULL
+FROM conversation_heads h
+WHERE h.conversation_id = $1 AND p.conversation_id = $1 AND p.user_id = $2 AND p.hidden_seq >= h.last_message_seq
+RETURNING p.id
+"""
+
+# What takes long, the messages above all, goes in the background.
+DISSOLVE = """
+WITH gone AS (
+    DELETE FROM participants WHERE conversation_id = $1 RETURNING conversation_id, user_id
+), remembered AS (
+    INSERT INTO former_participants (user_id, conversation_id)
+    SELECT user_id, conversation_id FROM gone
+    ON CONFLICT DO NOTHING
+), head AS (
+    DELETE FROM conversation_heads WHERE conversation_id = $1
+), noticed AS (
+    INSERT INTO notices (kind, conversation_id) VALUES ('dissolved', $1)
+), chore AS (
+    INSERT INTO chores (kind, subject) VALUES ('purge', $1::uuid::text) ON CONFLICT DO NOTHING
+)
+DELETE FROM conversations WHERE id = $1
+"""
 
 
 async def create_conversation(
-    deps: Deps, actor: Actor, command: CreateConversation
+    deps: Deps, actor: Actor, command: CreateConversation, key: str | None
 ) -> tuple[ConversationView, bool]:
-    """Create a conversation and tell its people; False with the first one where that pair has one.
+    """Create a conversation and tell its people; False with the first one where that pair, or `key`, has one.
 
-    Raises ValidationFailed and Forbidden.
+    Raises ValidationFailed, Forbidden, and Conflict where a deleted user is named or the key was used before for
+    another group.
     """
     policy.require_write(actor)
+    await deps.limits.check(Action.CREATE, actor.user_id)
     others = policy.others_of(deps.settings, actor, command)
     metadata = policy.check_metadata(deps.settings, command.metadata or {})
     is_group = command.type == "group"
-    pair = None if is_group else _pair(actor.user_id, others[0])
-    new = NewConversation(
-        id=ids.new_id(),
-        type=command.type,
-        title=command.title,
-        metadata=metadata.decode(),
-        created_by=actor.user_id,
-        owner_id=actor.user_id if is_group else None,
-        direct_pair=pair,
-        people=[actor.user_id, *others],
-    )
-    if not await store.create_conversation(new):
-        assert pair is not None
-        return await _view(actor, await store.direct_conversation(*pair)), False
-    view = await _view(actor, new.id)
-    listed = await _view(actor, new.id, views.LISTED_PARTICIPANTS)
-    deps.fanout.announce_to(new.people, new.id, view.last_seq, events.conversation_new(listed))
-    return view, True
+    pair = (None, None) if is_group else _pair(actor.user_id, others[0])
+    fingerprint = hashlib.blake2b(encode(command), digest_size=16).digest()
+    people = [actor.user_id, *others]
+    new_id = ids.new_id()
+    try:
+        created = await store.row(
+            CREATE,
+            new_id,
+            command.type,
+            command.title,
+            metadata.decode(),
+            actor.user_id,
+            actor.user_id if is_group else None,
+            *pair,
+            people,
+            key if is_group else None,
+            fingerprint,
+            actor.issued_second,
+        )
+    except IntegrityError:
+        created = None
+    if created is None:
+        before = _created_before(actor, key, fingerprint) if is_group else _direct_before(deps, actor, pair)
+        if (view := await before) is not None:
+            return view, False
+        await require_known(others)
+        if await is_refused(actor):
+            raise Unauthorized("The user was deleted")
+        raise Conflict("Another conversation took this place at the same moment, create it again")
+    await welcome(deps, new_id, people)
+    return await conversation_view(actor.user_id, new_id), True
 
 
 def _pair(one: str, other: str) -> tuple[str, str]:
     return (one, other) if one < other else (other, one)
 
 
-async def get_conversation(actor: Actor, conversation_id: UUID) -> ConversationView:
+async def _created_before(actor: Actor, key: str | None, fingerprint: bytes) -> ConversationView | None:
+    found = await store.row(CREATED_AS, actor.user_id, key)
+    if found is None:
+        return None
+    if found["fingerprint"] != fingerprint:
+        raise Conflict("Idempotency-Key: was used for another conversation")
+    await require_participant(found["id"], actor)
+    return await conversation_view(actor.user_id, found["id"])
+
+
+async def _direct_before(deps: Deps, actor: Actor, pair: tuple[str | None, str | None]) -> ConversationView | None:
+    found = await store.row(DIRECT, *pair)
+    if found is None:
+        return None
+    if await store.row(SHOW, found["id"], actor.user_id) is not None:
+        await welcome(deps, found["id"], [actor.user_id])
+    return await conversation_view(actor.user_id, found["id"])
+
+
+async def require_known(user_ids: Sequence[str]) -> None:
+    """Raise Conflict for a user who was deleted and not synced again."""
+    if gone := await store.rows(DELETED_USERS, list(user_ids)):
+        raise Conflict(f"The user {gone[0]['id']!r} was deleted")
+
+
+async def get_conversation(deps: Deps, actor: Actor, conversation_id: UUID) -> ConversationView:
     """Show a conversation with all its participants; raises Forbidden and NotFound."""
     policy.require_read(actor)
+    await deps.limits.check(Action.READ, actor.user_id)
     await require_participant(conversation_id, actor)
-    return await _view(actor, conversation_id)
+    return await conversation_view(actor.user_id, conversation_id)
 
 
-async def list_conversations(actor: Actor, limit: int, cursor: str | None) -> ConversationPage:
+async def list_conversations(deps: Deps, actor: Actor, limit: int, cursor: str | None) -> ConversationPage:
     """Show a page of the actor's conversations, the one with the latest message first."""
     policy.require_read(actor)
+    await deps.limits.check(Action.READ, actor.user_id)
     before = None if cursor is None else cursors.read_activity_cursor(actor.user_id, cursor, "cursor")
-    rows = await store.list_conversations(actor.user_id, before, limit + 1)
+    rows = await queries.list_conversations(actor.user_id, before, limit + 1)
     shown = rows[:limit]
     people = views.by_conversation(
-        await store.participants([row["id"] for row in shown], actor.user_id, views.LISTED_PARTICIPANTS)
+        await queries.participants([row["id"] for row in shown], actor.user_id, views.LISTED_PARTICIPANTS)
     )
-    page = ConversationPage(items=[views.conversation(row, people[row["id"]]) for row in shown])
+    # One without anybody was deleted between the two statements.
+    page = ConversationPage(
+        items=[views.conversation(row, people[row["id"]]) for row in shown if row["id"] in people]
+    )
     if len(rows) > limit:
         last = shown[-1]
         page.next_cursor = cursors.activity_cursor(actor.user_id, last["activity_at"], last["id"])
     return page
 
 
-async def _view(actor: Actor, conversation_id: UUID | None, most: int = 2**31 - 1) -> ConversationView:
-    assert conversation_id is not None
-    row = await store.get_conversation(conversation_id, actor.user_id)
-    people = await store.participants([conversation_id], actor.user_id, most)
-    assert row is not None
+async def update_conversation(
+    deps: Deps, actor: Actor, conversation_id: UUID, command: UpdateConversation
+) -> ConversationView:
+    """Change title and metadata of a group; raises ValidationFailed, Forbidden, NotFound and Conflict."""
+    policy.require_write(actor)
+    await deps.limits.check(Action.WRITE, actor.user_id)
+    metadata = None if command.metadata is UNSET else policy.check_metadata(deps.settings, command.metadata)
+    async with changing(deps, conversation_id, actor) as conversation:
+        policy.require_group(conversation.type)
+        title = conversation.title if command.title is UNSET else command.title
+        is_other = metadata is not None and msgspec.json.decode(metadata) != msgspec.json.decode(
+            conversation.metadata
+        )
+        if title != conversation.title or is_other:
+            text = metadata.decode() if metadata is not None else conversation.metadata
+            await store.rows(UPDATE, conversation_id, title, text)
+            await note_update(conversation)
+    return await conversation_view(actor.user_id, conversation_id)
+
+
+async def note_update(conversation: Changing) -> None:
+    """Log what title, metadata and owner are now."""
+    state = await store.row(STATE, conversation.conversation_id)
+    assert state is not None
+    data: dict[str, Any] = {
+        "title": state["title"],
+        "metadata": msgspec.json.decode(state["metadata"]),
+        "ownerId": state["owner_id"],
+        "updatedAt": timestamp(state["updated_at"]),
+    }
+    conversation.add(
+        events.conversation_updated(conversation.conversation_id, conversation.next_seq, data), data=data
+    )
+
+
+async def hide(conversation: Changing, user_id: str) -> bool:
+    """Hide the direct conversation that is held from somebody's list, until somebody writes; False if it is."""
+    return await store.row(HIDE, conversation.conversation_id, user_id) is not None
+
+
+async def dissolve(conversation: Changing) -> None:
+    """Delete the conversation that is held: it is gone for everybody with the commit."""
+    await store.rows(DISSOLVE, conversation.conversation_id)
+    conversation.dissolved = True
+
+
+async def welcome(deps: Deps, conversation_id: UUID, user_ids: Sequence[str], *, here: bool = False) -> None:
+    """Send `conversation:new` to people who are in: each sees themselves first among twenty.
+
+    With `here` to the sockets of this pod alone.
+    """
+    row = await _seen_by_one_of(conversation_id, user_ids)
+    if row is None:
+        return
+    everybody = await queries.participants([conversation_id], "", len(user_ids) + views.LISTED_PARTICIPANTS)
+    named = await queries.named_participants(conversation_id, user_ids)
+    view = views.conversation(row, [])
+    for person in named:
+        others = [other for other in everybody if other["user_id"] != person["user_id"]]
+        shown = [views.participant(one) for one in [person, *others][: views.LISTED_PARTICIPANTS]]
+        event = events.conversation_new(structs.replace(view, participants=shown))
+        invitation = Invitation(person["user_id"], conversation_id, view.last_seq, event)
+        deps.fanout.invite(invitation, here=here)
+
+
+async def _seen_by_one_of(conversation_id: UUID, user_ids: Sequence[str]) -> store.Row | None:
+    """Read a conversation as one of those sees it who have not been taken out again meanwhile."""
+    for user_id in user_ids:
+        if (row := await queries.get_conversation(conversation_id, user_id)) is not None:
+            return row
+    return None
+
+
+async def conversation_view(user_id: str, conversation_id: UUID) -> ConversationView:
+    """Read a conversation whole, as one of its participants sees it."""
+    row = await queries.get_conversation(conversation_id, user_id)
+    people = await queries.participants([conversation_id], user_id, 2**31 - 1)
+    if row is None:
+        raise Conflict("You left the conversation at the same moment")
     return views.conversation(row, people)

@@ -1,18 +1,24 @@
 """What people say."""
 
 import hashlib
+from datetime import datetime
+from typing import cast
 from uuid import UUID
 
 from tortoise.exceptions import IntegrityError
 
-from app import cursors, events, ids, store, views
+from app import cursors, events, ids, queries, store, views
 from app.auth import policy
 from app.auth.actor import Actor
 from app.deps import Deps
-from app.errors import Conflict, NotFound
-from app.schemas import MessagePage, MessageView, SendMessage, encode, reject
+from app.errors import Conflict, NotFound, Unauthorized
+from app.limits import Action
+from app.models import Message
+from app.schemas import EditMessage, MessagePage, MessageView, SendMessage, encode, reject
 from app.store import NewMessage, Row
-from app.usecases.access import require_participant
+from app.usecases.access import require_message, require_participant
+from app.usecases.changing import Changing, changing
+from app.usecases.conversations import welcome
 
 
 async def send_message(
@@ -23,16 +29,19 @@ async def send_message(
     Raises ValidationFailed, Forbidden, NotFound, and Conflict where that id was used for another message.
     """
     policy.require_write(actor)
+    await deps.limits.check(Action.SEND, actor.user_id)
     policy.check_message(deps.settings, command)
     new = _new_message(actor, conversation_id, command)
     try:
         row = await store.send_message(new)
     except IntegrityError:
-        return views.message(await _sent_before(new)), False
+        row = None
     if row is None:
         await require_participant(conversation_id, actor)
-        raise NotFound("You were removed from this conversation")
+        return views.message(await _sent_before(new)), False
     message = views.message(row)
+    if row["revealed_to"]:
+        await welcome(deps, conversation_id, row["revealed_to"])
     deps.fanout.announce(events.message_new(conversation_id, message))
     return message, True
 
@@ -50,29 +59,79 @@ def _new_message(actor: Actor, conversation_id: UUID, command: SendMessage) -> N
         attachments=attachments.decode(),
         client_message_id=command.client_message_id,
         fingerprint=fingerprint,
+        token_second=actor.issued_second,
     )
 
 
 async def _sent_before(new: NewMessage) -> Row:
     """Find what was first sent under an id; raises Conflict where it said something else."""
-    assert new.client_message_id is not None
-    row = await store.message_sent_as(new.conversation_id, new.sender_id, new.client_message_id)
+    if new.client_message_id is None:
+        raise Unauthorized("The user was deleted")
+    row = await queries.message_sent_as(new.conversation_id, new.sender_id, new.client_message_id)
     if row is None:
-        raise Conflict("Another message took this place at the same moment, send again")
+        raise Unauthorized("The user was deleted")
     if row["deleted_at"] is None and row["fingerprint"] != new.fingerprint:
         raise Conflict("clientMessageId: was used for a message that said something else")
     return row
 
 
+async def edit_message(deps: Deps, actor: Actor, message_id: UUID, command: EditMessage) -> MessageView:
+    """Change what a message says; only its author may. Raises ValidationFailed, Forbidden, NotFound, Conflict."""
+    policy.require_write(actor)
+    await deps.limits.check(Action.WRITE, actor.user_id)
+    found = await require_message(message_id, actor)
+    async with changing(deps, found["conversation_id"], actor) as conversation:
+        row = await require_message(message_id, actor)
+        policy.check_edit(deps.settings, actor, row, command)
+        if command.content != row["content"]:
+            row["content"] = command.content
+            row["updated_at"] = await _now()
+            await Message.filter(id=message_id).update(content=row["content"], updated_at=row["updated_at"])
+            change = events.message_updated(
+                conversation.conversation_id, conversation.next_seq, message_id, row["content"], row["updated_at"]
+            )
+            conversation.add(change, message_id=message_id)
+    return views.message(row)
+
+
+async def delete_message(deps: Deps, actor: Actor, message_id: UUID) -> None:
+    """Leave a tombstone; the author or the owner of the group may. Raises Forbidden and NotFound."""
+    policy.require_write(actor)
+    await deps.limits.check(Action.WRITE, actor.user_id)
+    found = await require_message(message_id, actor)
+    async with changing(deps, found["conversation_id"], actor) as conversation:
+        row = await require_message(message_id, actor)
+        policy.check_delete(actor, row, conversation.owner_id)
+        if row["deleted_at"] is None:
+            await bury(conversation, message_id)
+
+
+async def bury(conversation: Changing, message_id: UUID) -> None:
+    """Take from a message all that it said."""
+    at = await _now()
+    await Message.filter(id=message_id).update(content="", attachments=[], deleted_at=at)
+    change = events.message_deleted(conversation.conversation_id, conversation.next_seq, message_id, at)
+    conversation.add(change, message_id=message_id)
+
+
+async def _now() -> datetime:
+    """Give the time of the database, to the precision that clients see."""
+    row = await store.row("SELECT date_trunc('milliseconds', clock_timestamp()) AS now")
+    assert row is not None
+    return cast("datetime", row["now"])
+
+
 async def list_messages(
-    actor: Actor, conversation_id: UUID, limit: int, before: str | None, after: str | None
+    deps: Deps, actor: Actor, conversation_id: UUID, limit: int, before: str | None, after: str | None
 ) -> MessagePage:
     """Read a page of history: newest first, or oldest first after a place; raises ValidationFailed."""
     policy.require_read(actor)
+    await deps.limits.check(Action.READ, actor.user_id)
     if before is not None and after is not None:
         raise reject("after", "must not be given together with before")
     await require_participant(conversation_id, actor)
-    rows = await store.history(
+    rows = await queries.history(
+        actor.user_id,
         conversation_id,
         before=None if before is None else await _place(conversation_id, before, "before"),
         after=None if after is None else await _place(conversation_id, after, "after"),
@@ -90,7 +149,7 @@ async def _place(conversation_id: UUID, text: str, field: str) -> int:
     if not text.startswith(f"{ids.MESSAGE}_"):
         return cursors.read_seq_cursor(conversation_id, text, field)
     try:
-        seq = await store.seq_of(conversation_id, ids.from_wire(ids.MESSAGE, text))
+        seq = await queries.seq_of(conversation_id, ids.from_wire(ids.MESSAGE, text))
     except NotFound:
         seq = None
     if seq is None:

@@ -31,6 +31,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 OWNER = """
 import json, os, sys
 from pathlib import Path
+from app.dev import postgres
 from app.dev.embedded import EmbeddedError
 from app.dev.postgres import start_postgres
 from app.dev.valkey import start_valkey

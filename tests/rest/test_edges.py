@@ -71,3 +71,26 @@ async def test_bytes_that_are_no_http_are_400(cluster):
     answer = await raw(cluster[0], b"nonsense\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"VALIDATION_ERROR" in answer
+
+
+@pytest.mark.parametrize(
+    ("request_line", "header", "status"),
+    [
+        (b"GET /api/conversations", b"Authorization: Bearer \xff", b"401"),
+        (b"GET /api/admin/stats", b"X-Internal-Secret: \xff", b"401"),
+        (b"POST /api/conversations", b"Idempotency-Key: \xff", b"400"),
+    ],
+)
+async def test_headers_that_are_no_utf_8_are_no_defect_of_ours(user, cluster, request_line, header, status):
+    body = b'{"type":"group","participantIds":[]}'
+    lines = [
+        request_line + b" HTTP/1.1",
+        b"Host: x",
+        b"Connection: close",
+        b"Content-Length: %d" % len(body),
+        header,
+    ]
+    if header.startswith(b"Idempotency"):
+        lines.append(f"Authorization: Bearer {user().token}".encode())
+    answer = await raw(cluster[0], b"\r\n".join(lines) + b"\r\n\r\n" + body)
+    assert answer.split(b" ")[1] == status

@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from app.events import Event
-from app.realtime.packets import MALFORMED, TOO_LARGE, ClientEvent, event_packet, packet_class
+from app.realtime.packets import ClientEvent, MalformedEvent, TooLargeEvent, event_packet, packet_class
 
 LIMIT = 200
 Packet = packet_class(LIMIT)
@@ -25,17 +25,35 @@ def test_arguments_stay_as_they_were_sent():
     assert bytes(payload) == b'{"content":"x",  "n":1}'
 
 
-@pytest.mark.parametrize(
-    "text", ["2[", "2[}", "2[5]", "2[]", "2[null,{}]", '2["a",\x00]', "2" + "[" * 150, '2["\\ud800"]']
-)
+@pytest.mark.parametrize("text", ["2[", "2[}", "2[5]", "2[]", "2[null,{}]", "2" + "[" * 150, '2["a'])
 def test_what_is_no_event_is_told_apart(text):
-    assert read(text).data == [MALFORMED]
-    assert read(text).data[0] is MALFORMED
+    (name,) = read(text).data
+    assert isinstance(name, MalformedEvent)
+
+
+@pytest.mark.parametrize(
+    ("text", "payload"),
+    [('2["a",{"content":"\\ud800"}]', b'{"content":"\\ud800"}'), ('2["a",{"content":]', b'{"content":')],
+)
+def test_a_broken_payload_keeps_its_name_and_is_told_by_whoever_reads_it(text, payload):
+    name, broken = read(text).data
+    assert (name, bytes(broken)) == ("a", payload)
 
 
 @pytest.mark.parametrize("text", ['2["a","' + "x" * LIMIT + '"]', '2["a","' + "é" * 100 + '"]'])
 def test_what_is_too_large_is_not_read(text):
-    assert read(text).data[0] is TOO_LARGE
+    (name,) = read(text).data
+    assert isinstance(name, TooLargeEvent)
+    assert name == "a"
+
+
+def test_attachments_are_few_and_small():
+    with pytest.raises(ValueError, match="too many"):
+        read('517-["a",{}]')
+    packet = read('52-["a",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]')
+    assert packet.add_attachment(b"x" * 150) is False
+    with pytest.raises(ValueError, match="too large"):
+        packet.add_attachment(b"x" * 100)
 
 
 def test_what_connect_carries_is_read_or_nothing():

@@ -1,0 +1,33 @@
+"""Engine.IO session ids that name the pod that holds the session, signed so that nobody makes one up."""
+
+import hashlib
+import hmac
+import secrets
+
+from app.settings import Secret
+
+_RANDOM_BYTES = 15
+_SIGNATURE_LENGTH = 16
+
+
+class SessionIds:
+    """Makes the ids of one pod, and reads those of all."""
+
+    def __init__(self, pod: str, secret: Secret) -> None:
+        self.pod = pod
+        self._key = hashlib.sha256(b"chat-service session ids\x00" + secret.reveal().encode()).digest()
+
+    def new(self) -> str:
+        body = f"{self.pod}.{secrets.token_urlsafe(_RANDOM_BYTES)}"
+        return f"{body}.{self._sign(body)}"
+
+    def pod_of(self, session_id: str) -> str | None:
+        """Tell which pod holds a session; None for an id that no pod has made."""
+        body, _, signature = session_id.rpartition(".")
+        pod, separator, _ = body.partition(".")
+        if not separator or not hmac.compare_digest(self._sign(body).encode(), signature.encode()):
+            return None
+        return pod
+
+    def _sign(self, body: str) -> str:
+        return hmac.new(self._key, body.encode(), hashlib.sha256).hexdigest()[:_SIGNATURE_LENGTH]

@@ -1,0 +1,120 @@
+"""The routes of the master's own calls: profiles, and what its operators see and do."""
+
+from typing import Literal, cast
+
+from sanic import Blueprint, HTTPResponse, Request
+from sanic.http import Http
+
+from app import ids
+from app.errors import PayloadTooLarge
+from app.rest.guards import answer, body_of, deps_of, limit_of, query_of, require_internal, user_id_of
+from app.rest.operations import CURSOR, Limit, Parameter, endpoint
+from app.schemas import ConversationPage, SyncUser, SyncUsers, UserView, decode_users, reject
+from app.usecases import admin, users
+
+users_blueprint = Blueprint("users", url_prefix="/api/users")
+admin_blueprint = Blueprint("admin", url_prefix="/api/admin")
+users_blueprint.middleware(require_internal, "request")
+admin_blueprint.middleware(require_internal, "request")
+
+EMPTY = 204
+MAX_BATCH_BYTES = 8 << 20
+LISTED = Limit(usual=20, most=100)
+ERASE = Parameter("erase", "`messages`: each of their messages is deleted too.", Literal["messages"])
+TYPE = Parameter("type", "Only those of this type.", Literal["direct", "group"])
+USER = Parameter("userId", "Only those that this user is in.")
+
+_stats = admin.Stats()
+
+
+@users_blueprint.post("/sync")
+@endpoint(body=SyncUser, answers={200: users.Synced})
+async def sync_user(request: Request) -> HTTPResponse:
+    """Store a profile as the host application has it."""
+    await users.sync_user(deps_of(request), body_of(request, SyncUser))
+    return answer(users.Synced(success=True))
+
+
+@users_blueprint.post("/sync/batch", stream=True)
+@endpoint(body=SyncUsers, answers={200: users.SyncReport})
+async def sync_users(request: Request) -> HTTPResponse:
+    """Store many profiles.
+
+    They are 1,000 at most, in 8 MiB. A bad entry does not sink the others: it is listed in `failed`. Of duplicates
+    the last wins.
+    """
+    command = decode_users(await _large_body(request))
+    return answer(await users.sync_users(deps_of(request), command))
+
+
+async def _large_body(request: Request) -> bytes:
+    """Read a body that may be larger than others; raises PayloadTooLarge before it is read whole."""
+    stream = cast("Http", request.stream)
+    if stream is None:
+        raise reject("body", "is missing")
+    stream.request_max_size = MAX_BATCH_BYTES
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > MAX_BATCH_BYTES:
+        raise PayloadTooLarge(f"The body is larger than {MAX_BATCH_BYTES} bytes")
+    parts = []
+    while (part := await stream.read()) is not None:
+        parts.append(part)
+    return b"".join(parts)
+
+
+@users_blueprint.get("/<user_id:str>", ignore_body=False)
+@endpoint(answers={200: UserView})
+async def get_user(_: Request, user_id: str) -> HTTPResponse:
+    """Show a profile."""
+    return answer(await users.get_user(user_id_of(user_id)))
+
+
+@users_blueprint.delete("/<user_id:str>", ignore_body=False)
+@endpoint(parameters=(ERASE,), answers={EMPTY: None})
+async def delete_user(request: Request, user_id: str) -> HTTPResponse:
+    """Forget a user.
+
+    The profile goes, sockets are closed, groups are left, and tokens issued so far are refused for good. Direct
+    conversations stay. It is no error the second time.
+    """
+    erase = query_of(request, "erase")
+    if erase not in {None, "messages"}:
+        raise reject("erase", "must be `messages` or left out")
+    await users.delete_user(deps_of(request), user_id_of(user_id), erase=erase is not None)
+    return HTTPResponse(status=EMPTY)
+
+
+@admin_blueprint.get("/conversations", ignore_body=False)
+@endpoint(parameters=(LISTED.parameter, CURSOR, TYPE, USER), answers={200: ConversationPage})
+async def list_all_conversations(request: Request) -> HTTPResponse:
+    """List all conversations.
+
+    They come by id, and with nobody's unread count: that is 0.
+    """
+    kind = query_of(request, "type")
+    if kind not in {None, "direct", "group"}:
+        raise reject("type", "must be `direct` or `group`")
+    user_id = query_of(request, "userId")
+    if user_id is not None and "\x00" in user_id:
+        raise reject("userId", "must not contain NUL characters")
+    limit = limit_of(request, LISTED)
+    return answer(await admin.list_conversations(limit, query_of(request, "cursor"), kind, user_id))
+
+
+@admin_blueprint.delete("/conversations/<conversation_id:str>", ignore_body=False)
+@endpoint(answers={EMPTY: None})
+async def delete_conversation(request: Request, conversation_id: str) -> HTTPResponse:
+    """Delete a conversation, for everybody and at once."""
+    wanted = ids.from_wire(ids.CONVERSATION, conversation_id)
+    await admin.delete_conversation(deps_of(request), wanted)
+    return HTTPResponse(status=EMPTY)
+
+
+@admin_blueprint.get("/stats", ignore_body=False)
+@endpoint(answers={200: admin.StatsView})
+async def get_stats(request: Request) -> HTTPResponse:
+    """Count users, conversations, messages and sockets.
+
+    The counts are over all pods, and at most a minute old.
+    """
+    return answer(await _stats.get(deps_of(request)))

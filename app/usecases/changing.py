@@ -1,0 +1,88 @@
+"""A change of a conversation: its head is locked, its entries get their seqs, and all is announced at the end.
+
+    locked ── entries ──▶ written with the new last_seq ── commit ──▶ announced
+
+Whoever changes a conversation comes through here (a send does the same in one statement). A transaction holds one
+head; whoever needs several takes them one transaction after the other.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+from tortoise.transactions import in_transaction
+
+from app import eventlog, events, ids, store
+from app.auth.actor import Actor
+from app.deps import Deps
+from app.errors import Forbidden, NotFound, Unauthorized
+from app.eventlog import Entry
+from app.events import Change
+
+LOCK = """
+SELECT last_seq, last_message_seq FROM conversation_heads WHERE conversation_id = $1 FOR NO KEY UPDATE
+"""
+
+# Read by a statement of its own: one that waited for the lock would still see what was there before the wait.
+STATE = """
+SELECT c.type, c.title, c.metadata, c.owner_id, c.updated_at, me.role,
+       EXISTS (SELECT 1 FROM users WHERE id = $2 AND refused_until >= $3) AS is_refused
+FROM conversations c
+LEFT JOIN participants me ON me.conversation_id = $1 AND me.user_id = $2
+WHERE c.id = $1
+"""
+
+
+class Changing:
+    """A conversation whose head the open transaction holds, and what changes in it."""
+
+    def __init__(self, conversation_id: UUID, head: store.Row, state: store.Row) -> None:
+        self.conversation_id = conversation_id
+        self.last_seq: int = head["last_seq"]
+        self.last_message_seq: int = head["last_message_seq"]
+        self.type: str = state["type"]
+        self.title: str | None = state["title"]
+        self.metadata: str = state["metadata"]
+        self.owner_id: str | None = state["owner_id"]
+        self.entries: list[Entry] = []
+        self.changes: list[Change] = []
+        # Its rows are gone: there is no head any more that entries could move on.
+        self.dissolved = False
+
+    @property
+    def next_seq(self) -> int:
+        return self.last_seq + 1
+
+    def add(self, change: Change, *, message_id: UUID | None = None, data: dict[str, Any] | None = None) -> None:
+        """Take the next seq for a change; what a message says must not stand in `data`."""
+        self.last_seq = change.seq
+        self.entries.append(Entry(change.seq, change.event.name, message_id, data))
+        self.changes.append(change)
+
+
+@asynccontextmanager
+async def changing(deps: Deps, conversation_id: UUID, actor: Actor | None) -> AsyncIterator[Changing]:
+    """Hold a conversation for a change by one of its participants, or by the service itself.
+
+    Raises NotFound, Forbidden for a stranger, Unauthorized for a user who was deleted.
+    """
+    async with in_transaction():
+        head = await store.row(LOCK, conversation_id)
+        user_id, second = ("", 0) if actor is None else (actor.user_id, actor.issued_second)
+        state = await store.row(STATE, conversation_id, user_id, second) if head else None
+        if head is None or state is None:
+            raise NotFound(f"There is no conversation {ids.to_wire(ids.CONVERSATION, conversation_id)!r}")
+        if state["is_refused"]:
+            raise Unauthorized("The user was deleted")
+        if actor is not None and state["role"] is None:
+            raise Forbidden("You are not a participant of this conversation")
+        conversation = Changing(conversation_id, head, state)
+        yield conversation
+        if conversation.entries and not conversation.dissolved:
+            await eventlog.append(conversation_id, conversation.entries)
+    if conversation.dissolved:
+        deps.fanout.close_room(conversation_id, events.conversation_deleted(conversation_id))
+        return
+    for change in conversation.changes:
+        deps.fanout.announce(change)

@@ -1,0 +1,72 @@
+"""What people feel about messages."""
+
+from uuid import UUID
+
+from app import events, queries, store, views
+from app.auth import policy
+from app.auth.actor import Actor
+from app.deps import Deps
+from app.errors import Conflict
+from app.limits import Action
+from app.schemas import AddReaction, MessageView
+from app.usecases.access import require_message
+from app.usecases.changing import changing
+
+# Nothing is added where it is already, nor where there are as many different ones as may be.
+ADD = """
+WITH present AS (SELECT DISTINCT emoji FROM reactions WHERE message_id = $1)
+INSERT INTO reactions (message_id, emoji, user_id)
+SELECT $1, $2::varchar, $3
+WHERE $2::varchar IN (SELECT emoji FROM present) OR (SELECT count(*) FROM present) < $4
+ON CONFLICT DO NOTHING
+RETURNING id
+"""
+
+HAS = "SELECT 1 FROM reactions WHERE message_id = $1 AND emoji = $2 AND user_id = $3"
+
+REMOVE = "DELETE FROM reactions WHERE message_id = $1 AND emoji = $2 AND user_id = $3 RETURNING id"
+
+
+async def add_reaction(
+    deps: Deps, actor: Actor, message_id: UUID, command: AddReaction
+) -> tuple[MessageView, bool]:
+    """React to a message; False where the actor has reacted so before.
+
+    Raises ValidationFailed, Forbidden, NotFound, and Conflict for a tombstone or one reaction too many.
+    """
+    policy.require_write(actor)
+    await deps.limits.check(Action.WRITE, actor.user_id)
+    policy.check_emoji(command.emoji)
+    found = await require_message(message_id, actor)
+    async with changing(deps, found["conversation_id"], actor) as conversation:
+        if (await require_message(message_id, actor))["deleted_at"] is not None:
+            raise Conflict("The message was deleted")
+        key = (message_id, command.emoji, actor.user_id)
+        most = deps.settings.max_reactions
+        is_new = await store.row(ADD, *key, most) is not None
+        if is_new:
+            change = events.reaction(
+                events.REACTION_ADDED, conversation.conversation_id, conversation.next_seq, *key
+            )
+            data = {"emoji": command.emoji, "userId": actor.user_id}
+            conversation.add(change, message_id=message_id, data=data)
+        elif await store.row(HAS, *key) is None:
+            raise Conflict(f"The message has {most} different reactions, which is the most there can be")
+        row = await queries.get_message(actor.user_id, message_id)
+    assert row is not None
+    return views.message(row), is_new
+
+
+async def remove_reaction(deps: Deps, actor: Actor, message_id: UUID, emoji: str) -> None:
+    """Take a reaction back; nothing happens where there is none. Raises Forbidden and NotFound."""
+    policy.require_write(actor)
+    await deps.limits.check(Action.WRITE, actor.user_id)
+    policy.check_emoji(emoji)
+    found = await require_message(message_id, actor)
+    async with changing(deps, found["conversation_id"], actor) as conversation:
+        key = (message_id, emoji, actor.user_id)
+        if await store.row(REMOVE, *key) is not None:
+            change = events.reaction(
+                events.REACTION_REMOVED, conversation.conversation_id, conversation.next_seq, *key
+            )
+            conversation.add(change, message_id=message_id, data={"emoji": emoji, "userId": actor.user_id})

@@ -1,0 +1,109 @@
+"""What Redis loses is with everybody within ten seconds: also what is no message."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+import redis.asyncio
+from clients import ear
+from leak import leaking
+from pods import pods, until
+
+
+@asynccontextmanager
+async def leaky_pods(servers, folder) -> AsyncIterator[tuple]:
+    """Run two pods behind a leak."""
+    async with AsyncExitStack() as stack:
+        leak = await stack.enter_async_context(leaking(servers.redis_url))
+        env = {**servers.environment(), "REDIS_URL": leak.url}
+        yield leak, await stack.enter_async_context(pods(env, folder, 2))
+
+
+async def test_the_last_of_everything_arrives_though_its_publish_was_lost(servers, tmp_path, user):
+    async with leaky_pods(servers, tmp_path) as (leak, (one, two)):
+        anna, ben = user("anna", one), user("ben", two)
+        quiet, group, doomed = (
+            await anna.direct(ben.user_id),
+            await anna.group(ben.user_id),
+            await anna.group(ben.user_id),
+        )
+        async with ear(two, ben.user_id) as far:
+            leak.is_leaking = True
+            said = await anna.say(quiet, "the last word")
+            fresh = await anna.group(ben.user_id)
+            first = await anna.say(fresh, "first words")
+            removed = await anna.call("DELETE", f"/api/conversations/{group}/participants/{ben.user_id}")
+            assert removed.status == 204
+            headers = {"X-Internal-Secret": servers.environment()["INTERNAL_API_SECRET"]}
+            async with anna.session.delete(
+                f"{one.http}/api/admin/conversations/{doomed}", headers=headers
+            ) as response:
+                assert response.status == 204
+            await far.wait_for("participant:removed")
+            await far.wait_for("conversation:deleted")
+            await far.wait_for("conversation:new")
+            (told,) = far.of("conversation:new")
+            assert told["id"] == fresh
+            # What is in the invitation is not said again, what came after it is.
+            messages = {message["conversationId"]: message["id"] for message in await far.wait_for("message:new")}
+            assert messages[quiet] == said["id"]
+            assert told.get("lastMessage", {}).get("id", messages.get(fresh)) == first["id"]
+            assert far.of("conversation:deleted") == [{"conversationId": doomed}]
+            assert far.of("participant:removed")[0]["conversationId"] == group
+
+
+async def test_a_deleted_user_is_out_though_the_publish_was_lost(servers, tmp_path, user):
+    async with leaky_pods(servers, tmp_path) as (leak, (one, two)):
+        anna = user("anna", one)
+        async with ear(two, anna.user_id) as far:
+            leak.is_leaking = True
+            headers = {"X-Internal-Secret": servers.environment()["INTERNAL_API_SECRET"]}
+            async with anna.session.delete(f"{one.http}/api/users/{anna.user_id}", headers=headers) as response:
+                assert response.status == 204
+            await far.wait_for("disconnect")
+            assert far.of("error")[0]["code"] == "UNAUTHORIZED"
+
+
+async def test_a_pod_without_a_socket_of_a_conversation_hears_nothing_of_it(servers, cluster, user):
+    anna = user("anna")
+    room = await anna.direct(user("ben").user_id)
+    control = redis.asyncio.from_url(servers.redis_url)
+    async with ear(cluster[0], anna.user_id) as near:
+        (name,) = [
+            name.decode() for name in await control.pubsub_channels("chat:c:*") if name.decode().endswith(room[5:])
+        ]
+        ((_, listeners),) = await control.pubsub_numsub(name)
+        assert listeners == 1
+        await anna.say(room, "for one pod alone")
+        await near.wait_for("message:new")
+    await control.aclose()
+
+
+@pytest.mark.parametrize("how", ["sigkill", "flushall"])
+async def test_presence_heals(servers, tmp_path, user, how):
+    async with pods(servers.environment(), tmp_path, 2) as (one, two):
+        anna, ben = user("anna", two), user("ben", two)
+        room = await anna.direct(ben.user_id)
+        async with ear(two, ben.user_id) as far, ear(one, anna.user_id):
+            await far.wait_for("user:online")
+            if how == "sigkill":
+                one.process.kill()
+                await one.exit_code()
+
+                async def is_told():
+                    return bool(far.of("user:offline"))
+
+                # The lease of a dead pod ends by itself.
+                await until(is_told, "the offline event", 30)
+            else:
+                control = redis.asyncio.from_url(servers.redis_url)
+                await control.execute_command("FLUSHALL")
+                await control.aclose()
+
+                async def is_healed():
+                    online = (await ben.get(f"/api/conversations/{room}/presence")).json["online"]
+                    return set(online) == {anna.user_id, ben.user_id}
+
+                await until(is_healed, "presence after FLUSHALL", 30)
+            expected = ["user:online"] + (["user:offline"] if how == "sigkill" else [])
+            assert [heard.event for heard in far.presence] == expected

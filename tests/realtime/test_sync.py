@@ -1,0 +1,70 @@
+import json
+from datetime import UTC, datetime
+
+from clients import ear, somebody
+
+
+async def test_sync_gives_what_was_missed_in_order(user, cluster):
+    anna, ben = user("anna"), user("ben", cluster[1])
+    known, other = await anna.direct(ben.user_id), await anna.group(ben.user_id)
+    first = await anna.say(known, "first")
+    await anna.say(known, "second")
+    await ben.post(f"/api/messages/{first['id']}/reactions", {"emoji": "👍"})
+    since = datetime.now(UTC).isoformat()
+    fresh = await anna.group(ben.user_id)
+    stranger = await user("stranger").group()
+    async with ear(cluster[0], ben.user_id) as socket:
+        wanted = {known: 1, other: 0, stranger: 0, "nonsense": 0, "conv_" + "0" * 32: 5}
+        answer = await socket.call("sync", {"conversations": wanted, "since": since})
+    assert answer["ok"] is True
+    assert answer["joined"] == [fresh]
+    missed = answer["events"][known]
+    assert [(item["seq"], item["event"]) for item in missed["items"]] == [
+        (2, "message:new"),
+        (3, "reaction:added"),
+    ]
+    assert missed["items"][0]["data"]["content"] == "second"
+    assert (missed["lastSeq"], missed["hasMore"], missed["gap"]) == (3, False, False)
+    assert answer["events"][other] == {"items": [], "lastSeq": 0, "hasMore": False, "gap": False}
+    assert answer["events"][stranger]["error"]["code"] == "FORBIDDEN"
+    assert answer["events"]["nonsense"]["error"]["code"] == "NOT_FOUND"
+    assert answer["events"]["conv_" + "0" * 32]["error"]["code"] == "NOT_FOUND"
+
+
+async def test_sync_tells_of_a_gap(user, cluster):
+    anna = user("anna")
+    room = await anna.direct(somebody("ben"))
+    async with ear(cluster[0], anna.user_id) as socket:
+        answer = await socket.call("sync", {"conversations": {room: 7}})
+    assert answer["events"][room] == {"items": [], "lastSeq": 0, "hasMore": False, "gap": True}
+
+
+async def test_sync_is_cut_to_256_kib_and_always_gets_on(user, cluster):
+    anna = user("anna")
+    rooms = [await anna.group() for _ in range(3)]
+    for room in rooms:
+        for _ in range(8):
+            await anna.say(room, "🦊" * 7000)
+    held = dict.fromkeys(rooms, 0)
+    rounds = 0
+    async with ear(cluster[0], anna.user_id) as socket:
+        while any(seq < 8 for seq in held.values()):
+            answer = await socket.call("sync", {"conversations": held})
+            assert len(json.dumps(answer, ensure_ascii=False).encode()) <= 262_144
+            before = sum(held.values())
+            for room, page in answer["events"].items():
+                for item in page["items"]:
+                    assert item["seq"] == held[room] + 1
+                    held[room] = item["seq"]
+                assert page["hasMore"] is (held[room] < 8)
+            assert sum(held.values()) > before
+            rounds += 1
+    assert rounds > 1
+
+
+async def test_too_many_conversations_at_once_are_refused(cluster):
+    async with ear(cluster[0], somebody()) as socket:
+        wanted = {f"conv_{n:032x}": 0 for n in range(201)}
+        answer = await socket.call("sync", {"conversations": wanted})
+        assert answer["error"]["code"] == "VALIDATION_ERROR"
+        assert answer["error"]["details"] == {"field": "conversations"}
