@@ -33,7 +33,7 @@ class Addresses:
                 address = await asyncio.to_thread(_own_address, self._settings)
                 await self._redis.set(f"chat:address:{pod}", address, ex=LEASE)
             except AWAY as error:
-                _log.info("the other pods do not hear of our address, Redis is away: %s", error)
+                _log.debug("the other pods do not hear of our address, Redis is away: %s", error)
             await asyncio.sleep(RENEWAL)
 
     async def of(self, pod: str) -> str | None:

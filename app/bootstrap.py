@@ -7,6 +7,7 @@ from app import database, redis_client
 from app.addresses import Addresses
 from app.auth.tokens import TokenVerifier
 from app.bus import Bus
+from app.database import Database
 from app.deps import Deps
 from app.fanout import Fanout
 from app.health import Health
@@ -30,6 +31,7 @@ class Pod:
     rest: RestServer
     realtime: RealtimeServer
     health: Health
+    database: Database
 
 
 def build(settings: Settings, supervisor: Supervisor) -> Pod:
@@ -39,7 +41,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     redis = redis_client.connect(settings.redis_url)
     deps = Deps(
         settings=settings,
-        database=database.Database(settings.database_url),
+        database=Database(settings.database_url),
         tokens=TokenVerifier(settings),
         fanout=fanout,
         limits=Limits(redis, settings),
@@ -69,4 +71,5 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         rest=RestServer(create_app(deps, health)),
         realtime=RealtimeServer(deps, health, supervisor, ForeignSessions(addresses, session_ids), session_ids),
         health=health,
+        database=deps.database,
     )

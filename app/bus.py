@@ -42,6 +42,7 @@ class Bus:
         self._outgoing: list[tuple[str | bytes, ...]] = []
         self._outgoing_ready = asyncio.Event()
         self._publisher_up = False
+        self._away: set[str] = set()
         self._listener: AbstractConnection | None = None
         self._channels: dict[str, asyncio.Future[None]] = {}
         self._on_message: Callable[[str, bytes], None] = _ignore
@@ -98,9 +99,10 @@ class Bus:
             try:
                 await connection.connect()
                 self._publisher_up = True
+                self._away.discard("publishing")
                 await self._publish_from(connection)
             except _AWAY as error:
-                _log.warning("Redis is away for publishing: %s", error)
+                self._tell("publishing", error)
             finally:
                 self._publisher_up = False
                 self._outgoing.clear()
@@ -117,16 +119,23 @@ class Bus:
                 await self._send(connection, "SUBSCRIBE", list(self._channels))
                 # Channels that are added from here on are sent by `subscribe` itself.
                 self._listener = connection
+                self._away.discard("listening")
                 self._on_doubt()
                 await self._listen_to(connection)
             except _AWAY as error:
-                _log.warning("Redis is away for listening: %s", error)
+                self._tell("listening", error)
             finally:
                 self._listener = None
                 self._forget_confirmations()
                 self._on_doubt()
                 await connection.disconnect(nowait=True)
             await asyncio.sleep(RETRY_DELAY)
+
+    def _tell(self, purpose: str, error: Exception) -> None:
+        """Say once that Redis is away, until it is back."""
+        if purpose not in self._away:
+            _log.warning("Redis is away for %s: %s", purpose, error)
+        self._away.add(purpose)
 
     async def _publish_from(self, connection: AbstractConnection) -> None:
         while True:

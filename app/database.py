@@ -131,6 +131,7 @@ class Database:
         self._url = url
         # Until the first look has shown otherwise.
         self.is_away = True
+        self._looked = asyncio.Event()
         # Set whenever PostgreSQL is there anew: what it has may be older than what was seen of it.
         self.returned = asyncio.Event()
 
@@ -146,6 +147,10 @@ class Database:
             _log.warning("PostgreSQL is away: %s", str(error) or type(error).__name__)
             raise ServiceUnavailable from error
 
+    async def first_look(self) -> None:
+        """Wait until it is known whether PostgreSQL answers."""
+        await self._looked.wait()
+
     async def watch_forever(self) -> None:
         """Look every second whether PostgreSQL answers."""
         while True:
@@ -155,6 +160,7 @@ class Database:
                 if not self.is_away:
                     _log.warning("PostgreSQL is away: %s", str(error) or type(error).__name__)
                 self.is_away = True
+                self._looked.set()
             await asyncio.sleep(WATCH_INTERVAL)
 
     async def _watch(self) -> None:
@@ -162,6 +168,7 @@ class Database:
         try:
             await self._await_migrations(watching)
             self.is_away = False
+            self._looked.set()
             self.returned.set()
             while True:
                 await asyncio.sleep(WATCH_INTERVAL)
@@ -174,6 +181,7 @@ class Database:
         is_told = False
         while not await _is_migrated(watching):
             self.is_away = True
+            self._looked.set()
             if not is_told:
                 _log.warning("the database is not up to date, waiting for `chat-service migrate`")
             is_told = True

@@ -164,7 +164,7 @@ class Presence:
         try:
             (number,) = await self._tell([user_id])
         except AWAY as error:
-            _log.info("presence pauses, Redis is away: %s", error)
+            _log.debug("presence pauses, Redis is away: %s", error)
             return None
         return PresenceChange(user_id, is_online=True, number=number) if number else None
 
@@ -177,7 +177,7 @@ class Presence:
         try:
             await self._close(args=[self._pod, GRACE_MS, SEEN_MS, user_id])
         except AWAY as error:
-            _log.info("presence pauses, Redis is away: %s", error)
+            _log.debug("presence pauses, Redis is away: %s", error)
 
     async def register(self, user_id: str, socket_id: str, most: int) -> list[str]:
         """Count a socket among its user's, over all pods; gives the oldest of them that are too many."""
@@ -190,7 +190,7 @@ class Presence:
                 pipe.pexpire(key, SEEN_MS)
                 _, too_many, *_ = await pipe.execute()
         except AWAY as error:
-            _log.info("sockets are not counted, Redis is away: %s", error)
+            _log.debug("sockets are not counted, Redis is away: %s", error)
             return []
         return [str(found) for found in too_many]
 
@@ -199,7 +199,7 @@ class Presence:
         try:
             await self._redis.zrem(f"chat:sockets:{user_id}", socket_id)
         except AWAY as error:
-            _log.info("sockets are not counted, Redis is away: %s", error)
+            _log.debug("sockets are not counted, Redis is away: %s", error)
 
     async def pinged(self, user_id: str) -> None:
         """Renew when a user was last seen."""
@@ -207,7 +207,7 @@ class Presence:
             seconds, microseconds = await self._redis.time()
             await self._redis.hset(f"chat:user:{user_id}", "seen", str(seconds * 1000 + microseconds // 1000))
         except AWAY as error:
-            _log.info("presence pauses, Redis is away: %s", error)
+            _log.debug("presence pauses, Redis is away: %s", error)
 
     async def _tell(self, user_ids: Sequence[str]) -> list[int]:
         changes = await self._open(args=[self._pod, int(self._knows_epoch), QUIET_MS, *user_ids])
@@ -256,7 +256,7 @@ class Presence:
             keys = [f"chat:pod:{pod!s}" for pod in pods]
             users = await self._redis.sunion(keys) if keys else []
         except AWAY as error:
-            _log.info("presence pauses, Redis is away: %s", error)
+            _log.debug("presence pauses, Redis is away: %s", error)
             return 0, 0
         return sum(int(count) for count in sockets), len(users)
 
@@ -268,7 +268,7 @@ class Presence:
                     pipe.hmget(f"chat:user:{user_id}", "on", "seen")
                 found = await pipe.execute()
         except AWAY as error:
-            _log.info("presence pauses, Redis is away: %s", error)
+            _log.debug("presence pauses, Redis is away: %s", error)
             found = [(None, None)] * len(user_ids)
         return [
             Whereabouts(

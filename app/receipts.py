@@ -52,23 +52,34 @@ class Receipts:
     async def announce(self, receipt: Receipt) -> None:
         """Send a receipt now, or the latest one as soon as the last is a second old."""
         key = (receipt.conversation_id, receipt.user_id)
+        if key not in self._waiting:
+            wait = await self._wait(receipt)
+            if wait < 0:
+                return
+            if wait == 0 or len(self._waiting) >= MAX_WAITING:
+                self._send(receipt)
+                return
+        # Another may have begun to wait meanwhile: the later of the two goes on.
         if key in self._waiting:
             self._waiting[key] = max(receipt, self._waiting[key], key=lambda one: one.seq)
-            return
-        wait = await self._wait(receipt)
-        if wait == 0 or len(self._waiting) >= MAX_WAITING:
-            self._send(receipt)
-        elif wait > 0 and key not in self._waiting:
+        else:
             self._waiting[key] = receipt
             self._supervisor.once("send a receipt", self._send_later(key, wait))
 
     async def _send_later(self, key: tuple[UUID, str], wait: int) -> None:
-        while wait > 0:
+        while True:
             await asyncio.sleep(wait / 1000)
-            wait = await self._wait(self._waiting[key])
-        receipt = self._waiting.pop(key)
-        if wait == 0:
-            self._send(receipt)
+            asked = self._waiting[key]
+            wait = await self._wait(asked)
+            if wait == 0:
+                self._send(self._waiting.pop(key))
+                return
+            if wait < 0:
+                if self._waiting[key] is asked:
+                    del self._waiting[key]
+                    return
+                # A later one has come since that was asked about.
+                wait = 0
 
     async def _wait(self, receipt: Receipt) -> int:
         try:

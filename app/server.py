@@ -58,6 +58,7 @@ async def serve(
             await pod.realtime.start(ws)
             _log.info("serving REST on %d and Socket.IO on %d", settings.http_port, settings.ws_port)
             if ready is not None:
+                await pod.database.first_look()
                 await ready()
             try:
                 await stopping.wait()

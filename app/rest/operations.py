@@ -69,6 +69,25 @@ class Operation:
 _described: dict[Handler, Operation] = {}
 
 
+def described(
+    *,
+    answers: Mapping[int, Any],
+    body: Any = None,
+    parameters: tuple[Parameter, ...] = (),
+    errors: tuple[type[ChatError], ...] = (),
+) -> Callable[[Handler], Handler]:
+    """Describe a handler, whose docstring is part of it; alone, for what answers also while PostgreSQL is away."""
+
+    def decorate(handler: Handler) -> Handler:
+        summary, _, description = (inspect.getdoc(handler) or "").partition("\n")
+        _described[handler] = Operation(
+            summary.removesuffix("."), description.strip(), answers, body, parameters, errors
+        )
+        return handler
+
+    return decorate
+
+
 def endpoint(
     *,
     answers: Mapping[int, Any],
@@ -76,7 +95,7 @@ def endpoint(
     parameters: tuple[Parameter, ...] = (),
     errors: tuple[type[ChatError], ...] = (),
 ) -> Callable[[Handler], Handler]:
-    """Describe a handler, whose docstring is part of it, and bound what it waits for PostgreSQL."""
+    """Describe a handler, and bound what it waits for PostgreSQL."""
 
     def decorate(handler: Handler) -> Handler:
         @functools.wraps(handler)
@@ -84,11 +103,7 @@ def endpoint(
             async with request.app.ctx.deps.database.deadline():
                 return await handler(request, *args, **kwargs)
 
-        summary, _, description = (inspect.getdoc(handler) or "").partition("\n")
-        _described[bounded] = Operation(
-            summary.removesuffix("."), description.strip(), answers, body, parameters, errors
-        )
-        return bounded
+        return described(answers=answers, body=body, parameters=parameters, errors=errors)(bounded)
 
     return decorate
 

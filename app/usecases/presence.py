@@ -90,7 +90,7 @@ async def beat_forever(deps: Deps) -> None:
         try:
             await deps.presence.beat()
         except AWAY as error:
-            _log.info("presence pauses, Redis is away: %s", error)
+            _log.debug("presence pauses, Redis is away: %s", error)
         await asyncio.sleep(HEARTBEAT)
 
 
@@ -100,7 +100,7 @@ async def settle_forever(deps: Deps) -> None:
         try:
             gone = await deps.presence.settle()
         except AWAY as error:
-            _log.info("presence pauses, Redis is away: %s", error)
+            _log.debug("presence pauses, Redis is away: %s", error)
             gone = []
         for change in gone:
             await announce(deps, change)

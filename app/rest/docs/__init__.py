@@ -8,7 +8,7 @@ from typing import Any
 from sanic import Blueprint, HTTPResponse, Request
 
 from app.rest.guards import answer
-from app.rest.operations import endpoint
+from app.rest.operations import described
 
 blueprint = Blueprint("docs")
 
@@ -46,14 +46,14 @@ _HEADERS = {
 
 
 @blueprint.get("/openapi.json")
-@endpoint(answers={200: dict[str, Any]})
+@described(answers={200: dict[str, Any]})
 async def openapi(request: Request) -> HTTPResponse:
     """Give this document."""
     return answer(request.app.ctx.openapi)
 
 
 @blueprint.get("/docs")
-@endpoint(answers={200: "text/html"})
+@described(answers={200: "text/html"})
 async def docs(_: Request) -> HTTPResponse:
     """Show this document to people."""
     return HTTPResponse(_PAGE, headers=_HEADERS, content_type="text/html; charset=utf-8")
