@@ -71,7 +71,7 @@ class Limits:
                 wait = int(await self._script(keys=[key], args=[1000 / rate.per_second, rate.burst]))
         except AWAY as error:
             if not self._is_away:
-                _log.warning("limits count per pod, Redis is away: %s", error or type(error).__name__)
+                _log.info("limits count per pod, Redis does not answer: %s", str(error) or type(error).__name__)
             self._is_away = True
             return self._wait_here(key, rate)
         self._is_away = False
