@@ -32,6 +32,7 @@ class Pod:
     realtime: RealtimeServer
     health: Health
     database: Database
+    presence: Presence
 
 
 def build(settings: Settings, supervisor: Supervisor) -> Pod:
@@ -72,4 +73,5 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         realtime=RealtimeServer(deps, health, supervisor, ForeignSessions(addresses, session_ids), session_ids),
         health=health,
         database=deps.database,
+        presence=deps.presence,
     )

@@ -79,6 +79,7 @@ async def _drain(pod: bootstrap.Pod, within: float) -> None:
     except TimeoutError:
         _log.warning("the drain did not finish in time")
     await pod.realtime.stop()
+    await pod.presence.hand_back()
 
 
 def stop_signals() -> asyncio.Event:

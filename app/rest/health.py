@@ -2,20 +2,20 @@
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from app.rest.operations import described
+from app.rest.operations import endpoint
 
 blueprint = Blueprint("health", url_prefix="/health")
 
 
 @blueprint.get("/live")
-@described(answers={200: None})
+@endpoint(needs_database=False, answers={200: None})
 async def live(_: Request) -> HTTPResponse:
     """Tell that the process runs."""
     return HTTPResponse(status=200)
 
 
 @blueprint.get("/ready")
-@described(answers={200: None, 503: None})
+@endpoint(needs_database=False, answers={200: None, 503: None})
 async def ready(request: Request) -> HTTPResponse:
     """Tell whether PostgreSQL answers and the process is not draining."""
     return HTTPResponse(status=200 if await request.app.ctx.health.is_ready() else 503)

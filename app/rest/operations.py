@@ -69,33 +69,15 @@ class Operation:
 _described: dict[Handler, Operation] = {}
 
 
-def described(
-    *,
-    answers: Mapping[int, Any],
-    body: Any = None,
-    parameters: tuple[Parameter, ...] = (),
-    errors: tuple[type[ChatError], ...] = (),
-) -> Callable[[Handler], Handler]:
-    """Describe a handler, whose docstring is part of it; alone, for what answers also while PostgreSQL is away."""
-
-    def decorate(handler: Handler) -> Handler:
-        summary, _, description = (inspect.getdoc(handler) or "").partition("\n")
-        _described[handler] = Operation(
-            summary.removesuffix("."), description.strip(), answers, body, parameters, errors
-        )
-        return handler
-
-    return decorate
-
-
 def endpoint(
     *,
     answers: Mapping[int, Any],
     body: Any = None,
     parameters: tuple[Parameter, ...] = (),
     errors: tuple[type[ChatError], ...] = (),
+    needs_database: bool = True,
 ) -> Callable[[Handler], Handler]:
-    """Describe a handler, and bound what it waits for PostgreSQL."""
+    """Describe a handler, whose docstring is part of it, and bound what it waits for PostgreSQL where it does."""
 
     def decorate(handler: Handler) -> Handler:
         @functools.wraps(handler)
@@ -103,7 +85,12 @@ def endpoint(
             async with request.app.ctx.deps.database.deadline():
                 return await handler(request, *args, **kwargs)
 
-        return described(answers=answers, body=body, parameters=parameters, errors=errors)(bounded)
+        served = bounded if needs_database else handler
+        summary, _, description = (inspect.getdoc(handler) or "").partition("\n")
+        _described[served] = Operation(
+            summary.removesuffix("."), description.strip(), answers, body, parameters, errors
+        )
+        return served
 
     return decorate
 

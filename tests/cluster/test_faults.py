@@ -214,3 +214,17 @@ async def test_a_killed_pod_loses_nothing_that_was_acknowledged(servers, tmp_pat
             assert seqs(listener) == list(range(1, len(seqs(listener)) + 1))
         stored = (await ben.get(f"/api/conversations/{room}")).json["lastSeq"]
         assert stored in {last, last + 1}
+
+
+async def test_a_stopped_pod_hands_its_presence_back(folder, person):
+    async with breakable(folder, count=1) as ((pod,), _, valkey):
+        anna = person(pod)
+        control = redis.asyncio.from_url(valkey.url)
+        async with ear(pod, anna.user_id):
+            assert await control.keys("chat:pod:*")
+            assert await control.zcard("chat:pods") == 1
+            pod.signal(signal.SIGTERM)
+            assert await pod.exit_code() == 0
+        assert await control.keys("chat:pod:*") == []
+        assert await control.zcard("chat:pods") == 0
+        await control.aclose()

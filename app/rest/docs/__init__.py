@@ -8,7 +8,7 @@ from typing import Any
 from sanic import Blueprint, HTTPResponse, Request
 
 from app.rest.guards import answer
-from app.rest.operations import described
+from app.rest.operations import endpoint
 
 blueprint = Blueprint("docs")
 
@@ -46,14 +46,14 @@ _HEADERS = {
 
 
 @blueprint.get("/openapi.json")
-@described(answers={200: dict[str, Any]})
+@endpoint(needs_database=False, answers={200: dict[str, Any]})
 async def openapi(request: Request) -> HTTPResponse:
     """Give this document."""
     return answer(request.app.ctx.openapi)
 
 
 @blueprint.get("/docs")
-@described(answers={200: "text/html"})
+@endpoint(needs_database=False, answers={200: "text/html"})
 async def docs(_: Request) -> HTTPResponse:
     """Show this document to people."""
     return HTTPResponse(_PAGE, headers=_HEADERS, content_type="text/html; charset=utf-8")
