@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     dev.add_argument("--ephemeral", action="store_true", help="forget all data at the end")
     dev.add_argument("--no-demo", action="store_true", help="leave the demo master and its page out")
     add("serve", _serve, "Serve REST on HTTP_PORT and Socket.IO on WS_PORT.")
+    add("worker", _worker, "Deliver webhooks to WEBHOOK_URL; health and metrics on WORKER_PORT.")
     add("migrate", _migrate, "Apply the migrations; safe to run from many pods at once.")
     token = add("token", _token, "Print a user token signed with AUTH_JWT_SECRET, for trying things out.")
     token.add_argument("user", metavar="USER", type=_user_id, help="the id of the user")
@@ -77,6 +78,15 @@ def _serve(_: argparse.Namespace) -> None:
     telemetry.configure_logging(found.log_level, found.log_format)
     telemetry.warn_of_weak_secrets(found.weak_secrets())
     uvloop.run(server.serve(found))
+
+
+def _worker(_: argparse.Namespace) -> None:
+    found = Settings.read(os.environ)
+    if found.webhook_url is None:
+        raise SettingsError(["WEBHOOK_URL: is missing, and the worker has nothing to deliver without it"])
+    telemetry.configure_logging(found.log_level, found.log_format)
+    telemetry.warn_of_weak_secrets(found.weak_secrets())
+    uvloop.run(server.work(found))
 
 
 def _migrate(_: argparse.Namespace) -> None:

@@ -1,9 +1,11 @@
 """The only place where things are built: settings become what a process runs on."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
-from app import database, redis_client
+from app import database, outbox, redis_client
 from app.addresses import Addresses
 from app.auth.tokens import TokenVerifier
 from app.bus import Bus
@@ -12,6 +14,7 @@ from app.deps import Deps
 from app.fanout import Fanout
 from app.health import Health
 from app.limits import Limits
+from app.outbox import Outbox
 from app.presence import Presence
 from app.realtime.foreign import ForeignSessions
 from app.realtime.packets import event_packet
@@ -22,6 +25,8 @@ from app.rest.app import RestServer, create_app
 from app.settings import Settings
 from app.supervisor import Supervisor
 from app.usecases import chores, conversations, presence
+from app.webhooks import delivery
+from app.webhooks.worker import CONNECTIONS, Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,14 @@ class Pod:
     presence: Presence
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerPod:
+    """The webhook worker of one process."""
+
+    worker: Worker
+    health: Health
+
+
 def build(settings: Settings, supervisor: Supervisor) -> Pod:
     """Build a pod and start its background loops; the database must be open."""
     bus = Bus(settings.redis_url)
@@ -45,6 +58,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         database=Database(settings.database_url),
         tokens=TokenVerifier(settings),
         fanout=fanout,
+        outbox=Outbox(settings, bus),
         limits=Limits(redis, settings),
         presence=Presence(redis),
         receipts=Receipts(redis, fanout, supervisor),
@@ -67,6 +81,8 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     supervisor.loop("beat", lambda: presence.beat_forever(deps))
     supervisor.loop("settle", lambda: presence.settle_forever(deps), database.AWAY)
     supervisor.loop("clean", lambda: chores.clean_forever(deps), database.AWAY)
+    if deps.outbox.is_on:
+        supervisor.loop("worker", lambda: deps.outbox.look_for_worker_forever(redis), database.AWAY)
     supervisor.loop("chores", lambda: chores.work_forever(deps), database.AWAY)
     return Pod(
         rest=RestServer(create_app(deps, health)),
@@ -75,3 +91,20 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         database=deps.database,
         presence=deps.presence,
     )
+
+
+@asynccontextmanager
+async def build_worker(settings: Settings, supervisor: Supervisor) -> AsyncIterator[WorkerPod]:
+    """Build the webhook worker and start its loops; the database must be open."""
+    known = Database(settings.database_url)
+    bus = Bus(settings.redis_url)
+    redis = redis_client.connect(settings.redis_url)
+    async with delivery.sender(settings, CONNECTIONS) as sender:
+        worker = Worker(settings, sender)
+        bus.attach(worker.wake, worker.wake)
+        await bus.subscribe([outbox.CHANNEL])
+        supervisor.loop("watch", known.watch_forever)
+        supervisor.loop("listen", bus.listen_forever)
+        supervisor.loop("show", lambda: outbox.show_forever(redis))
+        worker.start(supervisor)
+        yield WorkerPod(worker, Health(known))

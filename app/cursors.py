@@ -44,16 +44,16 @@ def read_activity_cursor(user_id: str, text: str, field: str) -> tuple[datetime,
         raise _unknown(field) from error
 
 
-def id_cursor(conversation_id: UUID) -> str:
-    """Point at a conversation in the list of all, which is ordered by id."""
-    return _encode(_ID.pack(_mark("all", ""), conversation_id.bytes))
+def id_cursor(kind: str, last_id: UUID) -> str:
+    """Point at a place in the list of all of a kind, which is ordered by id."""
+    return _encode(_ID.pack(_mark("all", kind), last_id.bytes))
 
 
-def read_id_cursor(text: str, field: str) -> UUID:
-    """Read an `id_cursor`; raises ValidationFailed for any other text."""
-    mark, conversation_id = _decode(_ID, text, field)
-    _check(mark, _mark("all", ""), field)
-    return UUID(bytes=conversation_id)
+def read_id_cursor(kind: str, text: str, field: str) -> UUID:
+    """Read an `id_cursor` of this kind; raises ValidationFailed for any other text."""
+    mark, last_id = _decode(_ID, text, field)
+    _check(mark, _mark("all", kind), field)
+    return UUID(bytes=last_id)
 
 
 def _mark(purpose: str, owner: str) -> bytes:

@@ -6,6 +6,7 @@ from app.auth.tokens import TokenVerifier
 from app.database import Database
 from app.fanout import Fanout
 from app.limits import Limits
+from app.outbox import Outbox
 from app.presence import Presence
 from app.receipts import Receipts
 from app.settings import Settings
@@ -17,6 +18,7 @@ class Deps:
     database: Database
     tokens: TokenVerifier
     fanout: Fanout
+    outbox: Outbox
     limits: Limits
     presence: Presence
     receipts: Receipts

@@ -50,6 +50,13 @@ USER_ONLINE = "user:online"
 USER_OFFLINE = "user:offline"
 ERROR = "error"
 
+# Chat service → master
+MESSAGE_CREATED = "message.created"
+MESSAGE_REMOVED = "message.deleted"
+CONVERSATION_CREATED = "conversation.created"
+REACTION_CREATED = "reaction.added"
+USER_CAME = "user.online"
+USER_WENT = "user.offline"
 
 # Of use only at the moment: the first to be dropped where a client cannot keep up.
 FLEETING = frozenset({USER_TYPING, USER_ONLINE, USER_OFFLINE})

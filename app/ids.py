@@ -9,6 +9,8 @@ from app.errors import NotFound
 
 CONVERSATION = "conv"
 MESSAGE = "msg"
+WEBHOOK = "wh"
+_NAMES = {CONVERSATION: "conversation", MESSAGE: "message", WEBHOOK: "webhook"}
 
 _HEX = re.compile(r"[0-9a-f]{32}")
 
@@ -36,5 +38,5 @@ def from_wire(kind: str, text: str) -> UUID:
     """Read an id off the wire; raises NotFound, since what is no id names nothing."""
     prefix, _, digits = text.partition("_")
     if prefix != kind or _HEX.fullmatch(digits) is None:
-        raise NotFound(f"There is no {'conversation' if kind == CONVERSATION else 'message'} {text[:64]!r}")
+        raise NotFound(f"There is no {_NAMES[kind]} {text[:64]!r}")
     return UUID(hex=digits)

@@ -5,6 +5,7 @@ those updates stay HOT. A message is its own entry in the event log: `messages` 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from tortoise import fields
 from tortoise.fields.db_defaults import SqlDefault
@@ -19,12 +20,17 @@ class TransactionIdField(fields.Field[int], int):
     SQL_TYPE = "XID8"
 
 
-class LiveIndex(Index):
-    """An index that leaves deleted messages out."""
+class PartialIndex(Index):
+    """An index of the rows that fulfil a condition."""
 
-    def __init__(self, *, fields: Sequence[str], name: str) -> None:
+    def __init__(self, *, fields: Sequence[str], name: str, where: str) -> None:
         super().__init__(fields=tuple(fields), name=name)
-        self.extra = " WHERE deleted_at IS NULL"
+        self.extra = f" WHERE {where}"
+        self.where = where
+
+    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
+        path, positional, named = super().deconstruct()
+        return path, positional, {**named, "where": self.where}
 
 
 class Conversation(Model):
@@ -118,7 +124,11 @@ class Message(Model):
         unique_together = (("conversation_id", "seq"),)
         indexes = (
             Index(fields=("xid",), name="messages_by_transaction"),
-            LiveIndex(fields=("conversation_id", "sender_id", "seq"), name="messages_by_sender"),
+            PartialIndex(
+                fields=("conversation_id", "sender_id", "seq"),
+                name="messages_by_sender",
+                where="deleted_at IS NULL",
+            ),
         )
         constraints = (
             UniqueConstraint(
@@ -223,4 +233,53 @@ class Notice(Model):
         indexes = (
             Index(fields=("xid",), name="notices_by_transaction"),
             Index(fields=("created_at",), name="notices_by_age"),
+        )
+
+
+class Webhook(Model):
+    """What the master is to be told: a row of the outbox, written by the transaction that makes the change.
+
+        new ── first attempt, in the order of `seq` ──▶ delivered
+         └── failed ──▶ due ── attempts by the schedule ──▶ delivered, or dead ── replayed ──▶ due
+
+    What a message says is never copied here. Without a conversation it is about a user's presence, of which there
+    is at most one undelivered per user; `seq` is the number of the transition then.
+    """
+
+    id = fields.UUIDField(primary_key=True)
+    event = fields.CharField(max_length=24)
+    conversation_id = fields.UUIDField(null=True)
+    seq = fields.BigIntField()
+    # Who did it.
+    user_id = fields.CharField(max_length=128)
+    message_id = fields.UUIDField(null=True)
+    data: dict[str, object] | None = fields.JSONField(null=True)
+    traceparent = fields.CharField(max_length=55, null=True)
+    created_at = fields.DatetimeField()
+    # Not tried any more after this.
+    expires_at = fields.DatetimeField(null=True)
+    state = fields.CharField(max_length=9, db_default="new")
+    attempts = fields.IntField(db_default=0)
+    # The place in the schedule of retries.
+    step = fields.IntField(db_default=0)
+    # The next attempt, or the end of the lease where a worker holds it.
+    due_at = fields.DatetimeField(db_default=SqlDefault("clock_timestamp()"))
+    worker = fields.UUIDField(null=True)
+    last_status_code = fields.IntField(null=True)
+    last_error = fields.CharField(max_length=200, null=True)
+    delivered_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "webhooks"
+        indexes = (
+            PartialIndex(fields=("conversation_id", "seq"), name="webhooks_in_order", where="state = 'new'"),
+            PartialIndex(fields=("due_at",), name="webhooks_by_due_time", where="state = 'due'"),
+            Index(fields=("state", "id"), name="webhooks_by_state"),
+        )
+        constraints = (
+            UniqueConstraint(
+                fields=("user_id",),
+                name="webhooks_one_presence_per_user",
+                condition="conversation_id IS NULL AND state = 'due'",
+            ),
         )

@@ -1,15 +1,17 @@
-"""One process: both listeners in one loop, from the ports to the drain."""
+"""One process, from the ports to the drain: both listeners in one loop, or the webhook worker."""
 
 import asyncio
 import logging
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from app import bootstrap, database
 from app.settings import Settings
 from app.supervisor import supervised
+from app.webhooks.listener import listening
 
 # What a shell shows of a process that Ctrl-C has ended.
 EXIT_IMPATIENT = 130
@@ -42,10 +44,10 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
 
 async def serve(
     settings: Settings,
-    ready: Callable[[], Awaitable[None]] | None = None,
+    beside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
     stopping: asyncio.Event | None = None,
 ) -> None:
-    """Serve until `stopping` or else SIGTERM or SIGINT, then drain; `ready` is awaited once both ports serve."""
+    """Serve until `stopping` or else SIGTERM or SIGINT, then drain; `beside` runs from when both ports serve."""
     if stopping is None:
         stopping = stop_signals()
     with (
@@ -57,14 +59,48 @@ async def serve(
             await pod.rest.start(http)
             await pod.realtime.start(ws)
             _log.info("serving REST on %d and Socket.IO on %d", settings.http_port, settings.ws_port)
-            if ready is not None:
-                await pod.database.first_look()
-                await ready()
             try:
-                await stopping.wait()
+                await pod.database.first_look()
+                async with beside():
+                    await stopping.wait()
             finally:
                 await _drain(pod, settings.drain_timeout)
     _log.info("stopped")
+
+
+async def work(settings: Settings) -> None:
+    """Deliver webhooks until SIGTERM or SIGINT, then finish what is under way."""
+    stopping = stop_signals()
+    async with database.opened(settings.database_url), working(settings):
+        await stopping.wait()
+    _log.info("stopped")
+
+
+@asynccontextmanager
+async def working(settings: Settings) -> AsyncIterator[None]:
+    """Deliver webhooks for the length of a block; the database must be open."""
+    with bind(settings.http_host, settings.worker_port, "WORKER_PORT") as port:
+        async with (
+            supervised() as supervisor,
+            bootstrap.build_worker(settings, supervisor) as pod,
+            listening(port, pod.health),
+        ):
+            _log.info("delivering webhooks, health on %d", settings.worker_port)
+            try:
+                yield
+            finally:
+                await _finish(pod, settings.drain_timeout)
+
+
+async def _finish(pod: bootstrap.WorkerPod, within: float) -> None:
+    _log.info("finishing what is under way, for %g s at most", within)
+    pod.health.draining = True
+    try:
+        async with asyncio.timeout(within):
+            await pod.worker.drain()
+    except database.AWAY as error:
+        # What is under way is sent again when its lease has ended.
+        _log.warning("not all could be settled in time: %s", str(error) or type(error).__name__)
 
 
 async def _drain(pod: bootstrap.Pod, within: float) -> None:

@@ -217,6 +217,8 @@ class Settings:
     )
     webhook_timeout: float = _setting(_duration, "10s", "How long the master may take to answer a webhook")
 
+    webhook_retention_days: int = _setting(_integer(1, 3650), "7", "Days that delivered webhooks are listed")
+
     http_host: str = _setting(_text, "0.0.0.0", "Where REST listens")  # noqa: S104
     http_port: int = _setting(_port, "4000", "REST and internal API")
     ws_host: str = _setting(_text, "0.0.0.0", "Where Socket.IO listens")  # noqa: S104

@@ -14,7 +14,8 @@ Row = dict[str, Any]
 # well, because a removal that commits while this waits for the head must be seen: a locked row is read anew. So
 # must a hiding, which FOR KEY SHARE would not see; `pair` is read only where a direct conversation was hidden.
 # A deleted user is refused here too, by the time at which the token was issued; and a message that was sent before
-# under the same id gives nothing, so that only two of one moment meet the unique index.
+# under the same id gives nothing, so that only two of one moment meet the unique index. The webhook has
+# the id of its message, which no other has.
 SEND_MESSAGE = """
 WITH head AS MATERIALIZED (
     SELECT conversation_id, last_message_seq, is_hidden
@@ -42,6 +43,9 @@ WITH head AS MATERIALIZED (
     SELECT $1, $2, last_seq, $3::varchar, $4, $5::text::jsonb, $6::varchar, $7, activity_at, activity_at
     FROM numbered
     RETURNING *
+), told AS (
+    INSERT INTO webhooks (id, event, conversation_id, seq, user_id, message_id, created_at)
+    SELECT id, 'message.created', conversation_id, seq, sender_id, id, created_at FROM stored WHERE $9
 ), pair AS MATERIALIZED (
     SELECT p.user_id, p.hidden_seq FROM participants p WHERE p.conversation_id = $2 FOR SHARE
 )
@@ -118,7 +122,10 @@ CROSS JOIN LATERAL (SELECT * FROM conversation_heads WHERE conversation_id = wan
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message that is about to be stored; `attachments` is JSON, `token_second` when the token was issued."""
+    """A message that is about to be stored.
+
+    `attachments` is JSON, `token_second` when the token was issued, `is_told` whether the master gets a webhook.
+    """
 
     id: UUID
     conversation_id: UUID
@@ -128,6 +135,7 @@ class NewMessage:
     client_message_id: str | None
     fingerprint: bytes | None
     token_second: int
+    is_told: bool
 
 
 async def rows(statement: str, *values: Any) -> list[Row]:
@@ -156,6 +164,7 @@ async def send_message(new: NewMessage) -> Row | None:
         new.client_message_id,
         new.fingerprint,
         new.token_second,
+        new.is_told,
     )
 
 

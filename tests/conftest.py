@@ -5,13 +5,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import aiohttp
 import asyncpg
 import pytest
+import redis.asyncio as redis
 from clients import Rest, somebody, token
 from pods import Pod, environment, pods
 
@@ -52,9 +55,9 @@ def server_urls() -> Iterator[tuple[str, str]]:
         shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="session")
-async def servers(server_urls: tuple[str, str]) -> AsyncIterator[Servers]:
-    """Give a database of this run's own, with the migrations applied."""
+@asynccontextmanager
+async def new_servers(server_urls: tuple[str, str], redis_database: int) -> AsyncIterator[Servers]:
+    """Give a new database with the migrations applied, and one of the databases of Redis."""
     database_url, redis_url = server_urls
     name = f"chat_test_{uuid4().hex[:8]}"
     admin = await asyncpg.connect(database_url)
@@ -62,10 +65,25 @@ async def servers(server_urls: tuple[str, str]) -> AsyncIterator[Servers]:
     own = database_url.rsplit("/", 1)[0] + f"/{name}"
     try:
         await database.migrate(Url(own))
-        yield Servers(own, redis_url)
+        yield Servers(own, urlsplit(redis_url)._replace(path=f"/{redis_database}").geturl())
     finally:
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
         await admin.close()
+
+
+@pytest.fixture(scope="session")
+async def servers(server_urls: tuple[str, str]) -> AsyncIterator[Servers]:
+    """Give what this run keeps its data in."""
+    async with new_servers(server_urls, redis_database=0) as found:
+        yield found
+
+
+@pytest.fixture
+async def own_servers(server_urls: tuple[str, str]) -> AsyncIterator[Servers]:
+    """Give a database and a Redis that this test shares with no other pods."""
+    async with new_servers(server_urls, redis_database=1) as found, redis.from_url(found.redis_url) as own:
+        await own.flushdb()
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -55,25 +55,25 @@ def environment(database_url: str, redis_url: str, **more: str) -> dict[str, str
     }
 
 
-class Pod:
-    """One `chat-service serve`, with its ports and its log."""
+class Process:
+    """One `chat-service` command with a health of its own at `http`, and its log."""
 
-    def __init__(self, env: dict[str, str], log: Path) -> None:
-        self.http_port, self.ws_port = free_port(), free_port()
-        self.http = f"http://127.0.0.1:{self.http_port}"
-        self.ws = f"http://127.0.0.1:{self.ws_port}"
+    def __init__(self, command: str, env: dict[str, str], log: Path, http_port: int) -> None:
+        self.http_port = http_port
+        self.http = f"http://127.0.0.1:{http_port}"
         self.log = log
-        self._env = {**env, "HTTP_PORT": str(self.http_port), "WS_PORT": str(self.ws_port)}
+        self._command = command
+        self._env = env
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(self, *, ready: bool = True) -> None:
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "app", "serve", env=self._env, stdout=log, stderr=log
+                sys.executable, "-m", "app", self._command, env=self._env, stdout=log, stderr=log
             )
         path = "/health/ready" if ready else "/health/live"
         async with aiohttp.ClientSession() as session:
-            await until(lambda: self._answers(session, path), f"{path} of a pod", START_TIMEOUT)
+            await until(lambda: self._answers(session, path), f"{path} of `{self._command}`", START_TIMEOUT)
 
     async def _answers(self, session: aiohttp.ClientSession, path: str) -> bool:
         assert self.process is not None
@@ -93,14 +93,38 @@ class Pod:
         async with asyncio.timeout(STOP_TIMEOUT):
             return await self.process.wait()
 
+    async def kill(self) -> None:
+        if self.process is not None and self.process.returncode is None:
+            self.process.kill()
+            await self.process.wait()
+
     async def stop(self) -> None:
         if self.process is not None and self.process.returncode is None:
             self.signal(signal.SIGTERM)
             await self.exit_code()
 
     def errors(self) -> list[str]:
-        """List what the pod logged that it should never have to."""
+        """List what the process logged that it should never have to."""
         return [line for line in self.log.read_text().splitlines() if '"level":"ERROR"' in line]
+
+
+class Pod(Process):
+    """One `chat-service serve`, with its ports."""
+
+    def __init__(self, env: dict[str, str], log: Path) -> None:
+        self.ws_port = free_port()
+        self.ws = f"http://127.0.0.1:{self.ws_port}"
+        http_port = free_port()
+        env = {**env, "HTTP_PORT": str(http_port), "WS_PORT": str(self.ws_port)}
+        super().__init__("serve", env, log, http_port)
+
+
+class Worker(Process):
+    """One `chat-service worker`."""
+
+    def __init__(self, env: dict[str, str], log: Path) -> None:
+        port = free_port()
+        super().__init__("worker", {**env, "WORKER_PORT": str(port)}, log, port)
 
 
 @asynccontextmanager
@@ -112,6 +136,4 @@ async def pods(env: dict[str, str], folder: Path, count: int) -> AsyncIterator[l
         yield started
     finally:
         for pod in started:
-            if pod.process is not None and pod.process.returncode is None:
-                pod.process.kill()
-                await pod.process.wait()
+            await pod.kill()

@@ -100,6 +100,8 @@ def _try_ports(settings: Settings, options: DevOptions, demo_port: int) -> None:
     with ExitStack() as taken:
         taken.enter_context(server.bind(settings.http_host, settings.http_port, "HTTP_PORT"))
         taken.enter_context(server.bind(settings.ws_host, settings.ws_port, "WS_PORT"))
+        if settings.webhook_url is not None:
+            taken.enter_context(server.bind(settings.http_host, settings.worker_port, "WORKER_PORT"))
         if options.demo:
             taken.enter_context(server.bind(HOST, demo_port, "DEMO_PORT"))
 
@@ -173,15 +175,20 @@ async def _stop(starting: asyncio.Task[EmbeddedServer]) -> None:
 
 
 async def _serve(settings: Settings, options: DevOptions, demo_port: int, stopping: asyncio.Event) -> None:
-    async with AsyncExitStack() as stack:
-        demo = stack.enter_context(server.bind(HOST, demo_port, "DEMO_PORT")) if options.demo else None
+    with ExitStack() as ports:
+        demo = ports.enter_context(server.bind(HOST, demo_port, "DEMO_PORT")) if options.demo else None
 
-        async def ready() -> None:
-            if demo is not None:
-                await stack.enter_async_context(_demo(settings, demo))
-            _announce(settings, options, demo_port)
+        @asynccontextmanager
+        async def beside() -> AsyncIterator[None]:
+            async with AsyncExitStack() as stack:
+                if demo is not None:
+                    await stack.enter_async_context(_demo(settings, demo))
+                if settings.webhook_url is not None:
+                    await stack.enter_async_context(server.working(settings))
+                _announce(settings, options, demo_port)
+                yield
 
-        await server.serve(settings, ready, stopping)
+        await server.serve(settings, beside, stopping)
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 from tortoise import migrations
 from tortoise.migrations import operations as ops
 import functools
-from app.models import LiveIndex, TransactionIdField
+from app.models import PartialIndex, TransactionIdField
 from json import dumps, loads
 from tortoise.fields.db_defaults import SqlDefault
 from tortoise import fields
@@ -110,6 +110,6 @@ class Migration(migrations.Migration):
         ),
         ops.AddIndex(
             model_name='Message',
-            index=LiveIndex(fields=['conversation_id', 'sender_id', 'seq'], name='messages_by_sender'),
+            index=PartialIndex(fields=['conversation_id', 'sender_id', 'seq'], name='messages_by_sender', where='deleted_at IS NULL'),
         ),
     ]

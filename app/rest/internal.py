@@ -1,27 +1,29 @@
 """The routes of the master's own calls: profiles, and what its operators see and do."""
 
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 from sanic import Blueprint, HTTPResponse, Request
 from sanic.http import Http
 
 from app import ids
-from app.errors import PayloadTooLarge
+from app.errors import Conflict, PayloadTooLarge
 from app.rest.guards import answer, body_of, deps_of, limit_of, query_of, require_internal, user_id_of
 from app.rest.operations import CURSOR, Limit, Parameter, endpoint
 from app.schemas import ConversationPage, SyncUser, SyncUsers, UserView, decode_users, reject
-from app.usecases import admin, users
+from app.usecases import admin, users, webhooks
 
 users_blueprint = Blueprint("users", url_prefix="/api/users")
 admin_blueprint = Blueprint("admin", url_prefix="/api/admin")
 users_blueprint.middleware(require_internal, "request")
 admin_blueprint.middleware(require_internal, "request")
 
+ACCEPTED = 202
 EMPTY = 204
 MAX_BATCH_BYTES = 8 << 20
 LISTED = Limit(usual=20, most=100)
 ERASE = Parameter("erase", "`messages`: each of their messages is deleted too.", Literal["messages"])
 TYPE = Parameter("type", "Only those of this type.", Literal["direct", "group"])
+STATUS = Parameter("status", "Only those with this status.", webhooks.Status)
 USER = Parameter("userId", "Only those that this user is in.")
 
 _stats = admin.Stats()
@@ -118,3 +120,30 @@ async def get_stats(request: Request) -> HTTPResponse:
     The counts are over all pods, and at most a minute old.
     """
     return answer(await _stats.get(deps_of(request)))
+
+
+@admin_blueprint.get("/webhooks", ignore_body=False)
+@endpoint(parameters=(LISTED.parameter, CURSOR, STATUS), answers={200: webhooks.WebhookPage})
+async def list_webhooks(request: Request) -> HTTPResponse:
+    """List webhooks.
+
+    They come by id, which is the order in which they were written.
+    """
+    status = query_of(request, "status")
+    if status is not None and status not in get_args(webhooks.Status):
+        raise reject("status", "must be `pending`, `delivered` or `dead`")
+    limit = limit_of(request, LISTED)
+    page = await webhooks.list_webhooks(cast("webhooks.Status | None", status), limit, query_of(request, "cursor"))
+    return answer(page)
+
+
+@admin_blueprint.post("/webhooks/<webhook_id:str>/replay")
+@endpoint(answers={ACCEPTED: None}, errors=(Conflict,))
+async def replay_webhook(request: Request, webhook_id: str) -> HTTPResponse:
+    """Send a webhook again.
+
+    It goes soon, under the same id and in its present form, with a new schedule of retries. A dead change of
+    presence is not sent again where a newer one is on its way.
+    """
+    await webhooks.replay_webhook(deps_of(request), ids.from_wire(ids.WEBHOOK, webhook_id))
+    return HTTPResponse(status=ACCEPTED)

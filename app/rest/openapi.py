@@ -78,6 +78,7 @@ ERRORS: dict[type[ChatError], str] = {
 PATH = {
     "conversation_id": ("conversationId", str, "The id of a conversation: `conv_…`."),
     "message_id": ("messageId", str, "The id of a message: `msg_…`."),
+    "webhook_id": ("webhookId", str, "The id of a webhook: `wh_…`."),
     "user_id": (
         "userId",
         Annotated[str, Meta(min_length=1, max_length=128)],

@@ -22,7 +22,9 @@ SELECT (SELECT count(*) FROM users WHERE deleted_at IS NULL) AS users,
        (SELECT count(*) FROM conversations) AS conversations,
        (SELECT reltuples FROM pg_class WHERE oid = 'messages'::regclass)::bigint AS estimate,
        (SELECT count(*) FROM messages
-        WHERE id BETWEEN $1 AND 'ffffffff-ffff-ffff-ffff-ffffffffffff') AS last24h
+        WHERE id BETWEEN $1 AND 'ffffffff-ffff-ffff-ffff-ffffffffffff') AS last24h,
+       (SELECT count(*) FROM webhooks WHERE state IN ('new', 'due')) AS webhooks_pending,
+       (SELECT count(*) FROM webhooks WHERE state = 'dead') AS webhooks_dead
 """
 
 COUNT_MESSAGES = "SELECT count(*) AS count FROM messages"
@@ -34,6 +36,11 @@ class MessageCount(msgspec.Struct, rename="camel"):
     total_is_estimate: bool
 
 
+class WebhookCount(msgspec.Struct):
+    pending: int
+    dead: int
+
+
 class StatsView(msgspec.Struct, rename="camel"):
     """What is there, over all pods."""
 
@@ -42,6 +49,7 @@ class StatsView(msgspec.Struct, rename="camel"):
     messages: MessageCount
     sockets: int
     users_online: int
+    webhooks: WebhookCount
 
 
 class Stats:
@@ -74,6 +82,7 @@ class Stats:
             messages=MessageCount(total, counted["last24h"], is_estimate),
             sockets=sockets,
             users_online=users_online,
+            webhooks=WebhookCount(counted["webhooks_pending"], counted["webhooks_dead"]),
         )
 
 
@@ -81,14 +90,14 @@ async def list_conversations(
     limit: int, cursor: str | None, kind: str | None, user_id: str | None
 ) -> ConversationPage:
     """Show a page of all conversations, by id; raises ValidationFailed."""
-    after = None if cursor is None else cursors.read_id_cursor(cursor, "cursor")
+    after = None if cursor is None else cursors.read_id_cursor(ids.CONVERSATION, cursor, "cursor")
     rows = await queries.all_conversations(after, kind, user_id, limit + 1)
     shown = rows[:limit]
     found_ids = [row["id"] for row in shown]
     people = views.by_conversation(await queries.participants(found_ids, "", views.LISTED_PARTICIPANTS))
     page = ConversationPage(items=[views.conversation(row, people.get(row["id"], [])) for row in shown])
     if len(rows) > limit:
-        page.next_cursor = cursors.id_cursor(shown[-1]["id"])
+        page.next_cursor = cursors.id_cursor(ids.CONVERSATION, shown[-1]["id"])
     return page
 
 

@@ -8,6 +8,7 @@ head; whoever needs several takes them one transaction after the other.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from app.deps import Deps
 from app.errors import Forbidden, NotFound, Unauthorized
 from app.eventlog import Entry
 from app.events import Change
+from app.outbox import Webhook
 
 LOCK = """
 SELECT last_seq, last_message_seq FROM conversation_heads WHERE conversation_id = $1 FOR NO KEY UPDATE
@@ -47,6 +49,7 @@ class Changing:
         self.owner_id: str | None = state["owner_id"]
         self.entries: list[Entry] = []
         self.changes: list[Change] = []
+        self.webhooks: list[Webhook] = []
         # Its rows are gone: there is no head any more that entries could move on.
         self.dissolved = False
 
@@ -59,6 +62,12 @@ class Changing:
         self.last_seq = change.seq
         self.entries.append(Entry(change.seq, change.event.name, message_id, data))
         self.changes.append(change)
+
+    def tell_master(
+        self, event: str, user_id: str, at: datetime, *, message_id: UUID | None, data: dict[str, Any]
+    ) -> None:
+        """Have the master told of the change that was added last, which `user_id` made."""
+        self.webhooks.append(Webhook(event, self.last_seq, user_id, at, message_id, data))
 
 
 @asynccontextmanager
@@ -81,8 +90,11 @@ async def changing(deps: Deps, conversation_id: UUID, actor: Actor | None) -> As
         yield conversation
         if conversation.entries and not conversation.dissolved:
             await eventlog.append(conversation_id, conversation.entries)
+            await deps.outbox.append(conversation_id, conversation.webhooks)
     if conversation.dissolved:
         deps.fanout.close_room(conversation_id, events.conversation_deleted(conversation_id))
         return
     for change in conversation.changes:
         deps.fanout.announce(change)
+    if conversation.webhooks:
+        deps.outbox.wake()

@@ -11,10 +11,11 @@ from uuid import UUID
 
 from tortoise.transactions import in_transaction
 
-from app import events, store
+from app import store
 from app.deps import Deps
 from app.errors import NotFound
 from app.usecases.changing import changing
+from app.usecases.messages import note_deletion
 from app.usecases.participants import leave_groups
 
 PURGE = "purge"
@@ -88,7 +89,7 @@ FROM (
 BURY = """
 UPDATE messages SET content = '', attachments = '[]', deleted_at = date_trunc('milliseconds', clock_timestamp())
 WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL
-RETURNING id, deleted_at
+RETURNING id, sender_id, deleted_at
 """
 
 # Both are written under the head's lock or never read in order, so that what goes is a beginning.
@@ -175,10 +176,7 @@ async def _bury(deps: Deps, conversation_id: UUID, message_ids: list[UUID]) -> N
     try:
         async with changing(deps, conversation_id, None) as conversation:
             for row in await store.rows(BURY, message_ids):
-                change = events.message_deleted(
-                    conversation_id, conversation.next_seq, row["id"], row["deleted_at"]
-                )
-                conversation.add(change, message_id=row["id"])
+                note_deletion(conversation, row, row["sender_id"])
     except NotFound:
         # The whole conversation was deleted meanwhile, and is purged.
         return

@@ -45,6 +45,11 @@ WITH created AS (
 ), head AS (
     INSERT INTO conversation_heads (conversation_id, last_seq, last_message_seq, activity_at)
     SELECT id, 0, 0, created_at FROM created
+), told AS (
+    INSERT INTO webhooks (id, event, conversation_id, seq, user_id, data, created_at)
+    SELECT id, 'conversation.created', id, 0, $5::varchar,
+           json_build_object('type', $2::text, 'participantIds', $9::text[])::jsonb, created_at
+    FROM created WHERE $13
 )
 INSERT INTO participants (conversation_id, user_id, role, joined_at, last_read_seq)
 SELECT created.id, person.user_id, CASE WHEN person.user_id = $6::varchar THEN 'owner' ELSE 'member' END,
@@ -132,6 +137,7 @@ async def create_conversation(
             key if is_group else None,
             fingerprint,
             actor.issued_second,
+            deps.outbox.is_on,
         )
     except IntegrityError:
         created = None
@@ -143,6 +149,7 @@ async def create_conversation(
         if await is_refused(actor):
             raise Unauthorized("The user was deleted")
         raise Conflict("Another conversation took this place at the same moment, create it again")
+    deps.outbox.wake()
     await welcome(deps, new_id, people)
     return await conversation_view(actor.user_id, new_id), True
 

@@ -31,7 +31,7 @@ async def send_message(
     policy.require_write(actor)
     await deps.limits.check(Action.SEND, actor.user_id)
     policy.check_message(deps.settings, command)
-    new = _new_message(actor, conversation_id, command)
+    new = _new_message(actor, conversation_id, command, is_told=deps.outbox.is_on)
     try:
         row = await store.send_message(new)
     except IntegrityError:
@@ -43,10 +43,11 @@ async def send_message(
     if row["revealed_to"]:
         await welcome(deps, conversation_id, row["revealed_to"])
     deps.fanout.announce(events.message_new(conversation_id, message))
+    deps.outbox.wake()
     return message, True
 
 
-def _new_message(actor: Actor, conversation_id: UUID, command: SendMessage) -> NewMessage:
+def _new_message(actor: Actor, conversation_id: UUID, command: SendMessage, *, is_told: bool) -> NewMessage:
     attachments = encode(command.attachments)
     fingerprint = None
     if command.client_message_id is not None:
@@ -60,6 +61,7 @@ def _new_message(actor: Actor, conversation_id: UUID, command: SendMessage) -> N
         client_message_id=command.client_message_id,
         fingerprint=fingerprint,
         token_second=actor.issued_second,
+        is_told=is_told,
     )
 
 
@@ -103,15 +105,18 @@ async def delete_message(deps: Deps, actor: Actor, message_id: UUID) -> None:
         row = await require_message(message_id, actor)
         policy.check_delete(actor, row, conversation.owner_id)
         if row["deleted_at"] is None:
-            await bury(conversation, message_id)
+            at = await _now()
+            await Message.filter(id=message_id).update(content="", attachments=[], deleted_at=at)
+            note_deletion(conversation, {**row, "deleted_at": at}, actor.user_id)
 
 
-async def bury(conversation: Changing, message_id: UUID) -> None:
-    """Take from a message all that it said."""
-    at = await _now()
-    await Message.filter(id=message_id).update(content="", attachments=[], deleted_at=at)
+def note_deletion(conversation: Changing, message: Row, deleted_by: str) -> None:
+    """Log that a message says nothing any more, and have the master told."""
+    message_id, at = message["id"], message["deleted_at"]
     change = events.message_deleted(conversation.conversation_id, conversation.next_seq, message_id, at)
     conversation.add(change, message_id=message_id)
+    data = {"senderId": message["sender_id"]}
+    conversation.tell_master(events.MESSAGE_REMOVED, deleted_by, at, message_id=message_id, data=data)
 
 
 async def _now() -> datetime:

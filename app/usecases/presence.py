@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from uuid import UUID
 
 import msgspec
@@ -79,7 +80,8 @@ async def _contacts(deps: Deps, user_id: str, among: list[str] | None = None) ->
 
 
 async def announce(deps: Deps, change: PresenceChange) -> None:
-    """Tell a change to those who share a conversation with the user."""
+    """Tell a change to the master, and to those who share a conversation with the user."""
+    await deps.outbox.append_presence(change, datetime.now(UTC))
     event = events.user_presence(change.user_id, change.number, is_online=change.is_online)
     deps.fanout.tell(await _contacts(deps, change.user_id), event)
 

@@ -1,5 +1,6 @@
 """What people feel about messages."""
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 from app import events, queries, store, views
@@ -50,6 +51,13 @@ async def add_reaction(
             )
             data = {"emoji": command.emoji, "userId": actor.user_id}
             conversation.add(change, message_id=message_id, data=data)
+            conversation.tell_master(
+                events.REACTION_CREATED,
+                actor.user_id,
+                datetime.now(UTC),
+                message_id=message_id,
+                data={"emoji": command.emoji},
+            )
         elif await store.row(HAS, *key) is None:
             raise Conflict(f"The message has {most} different reactions, which is the most there can be")
         row = await queries.get_message(actor.user_id, message_id)

@@ -1,0 +1,107 @@
+"""What the master's operators see of the webhooks, and the second chance of those that are dead."""
+
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from tortoise.exceptions import IntegrityError
+
+from app import cursors, ids, store
+from app.deps import Deps
+from app.errors import Conflict, NotFound
+from app.fields import Timestamp
+from app.schemas import timestamp
+from app.store import Row
+
+Status = Literal["pending", "delivered", "dead"]
+
+_COLUMNS = """
+id, event, state, attempts, last_status_code, last_error, created_at, delivered_at,
+CASE WHEN state IN ('new', 'due') THEN due_at END AS due_at
+"""
+
+# Two walks along the index that are merged: nothing is sorted, nothing else is read.
+LIST = f"""
+SELECT * FROM (
+    (SELECT {_COLUMNS} FROM webhooks WHERE state = $1 AND id > $3 ORDER BY id LIMIT $4)
+    UNION ALL
+    (SELECT {_COLUMNS} FROM webhooks WHERE state = $2 AND id > $3 ORDER BY id LIMIT $4)
+) AS found
+ORDER BY id LIMIT $4
+"""
+
+LIST_ALL = f"SELECT {_COLUMNS} FROM webhooks WHERE id > $1 ORDER BY id LIMIT $2"
+
+_STATES: dict[Status, tuple[str, str | None]] = {
+    "pending": ("new", "due"),
+    "delivered": ("delivered", None),
+    "dead": ("dead", None),
+}
+
+# One that waits for its first attempt keeps its place; one that is under way is left alone.
+REPLAY = """
+UPDATE webhooks
+SET state = CASE WHEN state = 'new' THEN 'new' ELSE 'due' END, step = 0, delivered_at = NULL,
+    due_at = CASE WHEN worker IS NULL THEN now() ELSE due_at END,
+    expires_at = CASE WHEN expires_at IS NOT NULL THEN now() + interval '10 minutes' END
+WHERE id = $1
+RETURNING id
+"""
+
+
+class WebhookView(msgspec.Struct, rename="camel"):
+    """One webhook; `nextAttemptAt` is there while it is pending."""
+
+    id: str
+    event: str
+    status: Status
+    attempts: int
+    created_at: Timestamp
+    last_status_code: int | UnsetType = UNSET
+    last_error: str | UnsetType = UNSET
+    next_attempt_at: Timestamp | UnsetType = UNSET
+    delivered_at: Timestamp | UnsetType = UNSET
+
+
+class WebhookPage(msgspec.Struct, rename="camel"):
+    items: list[WebhookView]
+    next_cursor: str | UnsetType = UNSET
+
+
+async def list_webhooks(status: Status | None, limit: int, cursor: str | None) -> WebhookPage:
+    """Show a page of the webhooks of one status, or of all, the oldest first; raises ValidationFailed."""
+    after = UUID(int=0) if cursor is None else cursors.read_id_cursor(ids.WEBHOOK, cursor, "cursor")
+    if status is None:
+        rows = await store.rows(LIST_ALL, after, limit + 1)
+    else:
+        rows = await store.rows(LIST, *_STATES[status], after, limit + 1)
+    page = WebhookPage([_view(row) for row in rows[:limit]])
+    if len(rows) > limit:
+        page.next_cursor = cursors.id_cursor(ids.WEBHOOK, rows[limit - 1]["id"])
+    return page
+
+
+def _view(row: Row) -> WebhookView:
+    return WebhookView(
+        id=ids.to_wire(ids.WEBHOOK, row["id"]),
+        event=row["event"],
+        status="pending" if row["state"] in {"new", "due"} else row["state"],
+        attempts=row["attempts"],
+        created_at=timestamp(row["created_at"]),
+        last_status_code=UNSET if row["last_status_code"] is None else row["last_status_code"],
+        last_error=row["last_error"] or UNSET,
+        next_attempt_at=timestamp(row["due_at"]) if row["due_at"] else UNSET,
+        delivered_at=timestamp(row["delivered_at"]) if row["delivered_at"] else UNSET,
+    )
+
+
+async def replay_webhook(deps: Deps, webhook_id: UUID) -> None:
+    """Have a webhook sent again under the same id; raises NotFound, and Conflict where a newer one replaces it."""
+    try:
+        found = await store.row(REPLAY, webhook_id)
+    except IntegrityError as error:
+        raise Conflict("A newer change of the same user's presence is about to be delivered") from error
+    if found is None:
+        raise NotFound(f"There is no webhook {ids.to_wire(ids.WEBHOOK, webhook_id)!r}")
+    deps.outbox.wake()

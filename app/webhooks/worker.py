@@ -1,0 +1,288 @@
+"""The webhook worker: claims what is due, has it sent, settles what came of it.
+
+    claim ──▶ lanes ──▶ senders of first attempts ──┐
+      ▲  └──▶ retries ▶ senders of retries ─────────┴──▶ outcomes ──▶ settle ──▶ wakes the claim
+
+A lane is what one conversation has to say, sent by one sender, one after the other; the first failure gives the
+rest of it back, so that a conversation for which the master hangs holds a sender for one attempt at a time.
+Retries have senders of their own, which first attempts need not wait for. PostgreSQL is the truth, Redis only
+wakes: a worker that dies leaves leases that end.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Coroutine, Hashable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from app import ids
+from app.database import AWAY
+from app.settings import Settings
+from app.store import Row
+from app.supervisor import Supervisor
+from app.webhooks.breaker import Breaker
+from app.webhooks.delivery import Outcome, Sender
+from app.webhooks.payload import webhook_id
+from app.webhooks.queue import LEASE, RETRIES_OF_A_LANE, Queue, Settled
+from app.webhooks.retry import next_delay
+
+FIRST_SENDERS = 48
+RETRY_SENDERS = 16
+CONNECTIONS = FIRST_SENDERS + RETRY_SENDERS
+# As many lanes as keep the senders busy until the next claim.
+LANES_AT_ONCE = 2 * FIRST_SENDERS
+RETRIES_AT_ONCE = 2 * RETRY_SENDERS
+POLL_INTERVAL = 0.5
+PROBE_INTERVAL = 1.0
+# So long a claim that found something, or an outcome, waits for more to go with it.
+CLAIM_PAUSE = 0.01
+SETTLE_PAUSE = 0.005
+RENEW_INTERVAL = 8.0
+# What was read longer ago is read again before it is sent: it may have been deleted since.
+FRESH = 0.25
+CLEANING_INTERVAL = 10.0
+CLEANED_AT_ONCE = 1000
+
+_START = UUID(int=0)
+_log = logging.getLogger(__name__)
+
+
+class Worker:
+    """One worker; any number may run."""
+
+    def __init__(self, settings: Settings, sender: Sender) -> None:
+        self._settings = settings
+        self._sender = sender
+        self._queue = Queue(uuid4())
+        self._breaker = Breaker()
+        self._lanes: asyncio.Queue[list[Row]] = asyncio.Queue()
+        self._retries: asyncio.Queue[list[Row]] = asyncio.Queue()
+        # When the lease of each row that is held ends, by the clock of this process.
+        self._held: dict[UUID, float] = {}
+        # How many retries of each lane are under way.
+        self._retrying: Counter[Any] = Counter()
+        self._after = _START
+        self._settled: list[Settled] = []
+        self._unsent: list[UUID] = []
+        self._news = asyncio.Event()
+        self._outcomes = asyncio.Event()
+        self._claiming = asyncio.Lock()
+        self._draining = False
+
+    def start(self, supervisor: Supervisor) -> None:
+        """Start the loops."""
+        supervisor.loop("claim", self._claim_forever, AWAY)
+        supervisor.loop("settle", self._settle_forever, AWAY)
+        supervisor.loop("renew", self._renew_forever, AWAY)
+        supervisor.loop("clean", self._clean_forever, AWAY)
+        for number in range(FIRST_SENDERS):
+            supervisor.loop(f"send {number}", lambda: self._send_forever(self._lanes))
+        for number in range(RETRY_SENDERS):
+            supervisor.loop(f"retry {number}", lambda: self._send_forever(self._retries))
+
+    def wake(self, *_: Any) -> None:
+        """Look at once for what is due."""
+        self._news.set()
+
+    async def drain(self) -> None:
+        """Claim no more, finish what is under way, and give back the rest."""
+        async with self._claiming:
+            self._draining = True
+        await self._lanes.join()
+        await self._retries.join()
+        await self._settle()
+
+    async def _claim_forever(self) -> None:
+        while True:
+            self._news.clear()
+            async with self._claiming:
+                found = not self._draining and await (self._probe() if self._breaker.is_open else self._claim())
+            if self._breaker.is_open:
+                await asyncio.sleep(PROBE_INTERVAL)
+            elif found:
+                await asyncio.sleep(CLAIM_PAUSE)
+            else:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_INTERVAL):
+                        await self._news.wait()
+
+    async def _claim(self) -> bool:
+        """Claim lanes and retries; True where there may be more."""
+        found = False
+        if self._lanes.qsize() < FIRST_SENDERS:
+            found = await self._claim_lanes(LANES_AT_ONCE)
+        if self._retries.qsize() < RETRY_SENDERS:
+            found = await self._claim_retries(RETRIES_AT_ONCE) or found
+        return found
+
+    async def _claim_lanes(self, most: int) -> bool:
+        after = self._after
+        lanes: dict[UUID, list[Row]] = {}
+        for row in await self._hold(self._queue.claim_lanes(after, most)):
+            lanes.setdefault(row["conversation_id"], []).append(row)
+        for lane in lanes.values():
+            self._lanes.put_nowait(lane)
+        # Each gets its turn: on behind those that were taken, and from the start where none are left.
+        self._after = max(lanes) if len(lanes) == most else _START
+        return bool(lanes) or after != _START
+
+    async def _claim_retries(self, most: int) -> bool:
+        # Of a user there is never more than one.
+        busy = [lane for lane, count in self._retrying.items() if count >= RETRIES_OF_A_LANE]
+        rows = await self._hold(self._queue.claim_due(busy, most))
+        for row in rows:
+            self._retrying[_lane(row)] += 1
+            self._retries.put_nowait([row])
+        return bool(rows)
+
+    async def _probe(self) -> bool:
+        """Try whether the master is there again, with one delivery that is due."""
+        rows = await self._hold(self._queue.claim_due([], 1))
+        rows = rows or await self._hold(self._queue.claim_lanes(self._after, 1, 1))
+        self._after = rows[0]["conversation_id"] or _START if rows else _START
+        for row in rows:
+            await self._attempt(row)
+        return bool(rows)
+
+    async def _hold(self, claim: Coroutine[Any, Any, list[Row]]) -> list[Row]:
+        # Before the statement, so that the lease ends here no later than there.
+        now = time.monotonic()
+        rows = await claim
+        for row in rows:
+            row["read_at"] = now
+            self._held[row["id"]] = now + LEASE
+        return rows
+
+    async def _send_forever(self, queue: asyncio.Queue[list[Row]]) -> None:
+        while True:
+            rows = await queue.get()
+            try:
+                await self._send(rows)
+            finally:
+                queue.task_done()
+                if queue is self._retries:
+                    self._retrying -= Counter(_lane(row) for row in rows)
+
+    async def _send(self, rows: Sequence[Row]) -> None:
+        """Send what a lane has to say, up to the first failure."""
+        for place, row in enumerate(rows):
+            if not await self._may_send(row):
+                self._give_back(rows[place:])
+                return
+            if not await self._attempt(row):
+                self._give_back(rows[place + 1 :])
+                return
+
+    async def _may_send(self, row: Row) -> bool:
+        """Tell whether a row is still ours to send, and see to it that it says what it should by now."""
+        if self._draining or self._breaker.is_open or self._held[row["id"]] < time.monotonic():
+            return False
+        if row["message_id"] is not None and time.monotonic() - row["read_at"] > FRESH:
+            try:
+                row.update(await self._queue.present(row["message_id"]))
+            except AWAY as error:
+                _log.warning("PostgreSQL is away: %s", str(error) or type(error).__name__)
+                return False
+        return True
+
+    async def _attempt(self, row: Row) -> bool:
+        """Send a webhook and note what came of it; False where it was not delivered."""
+        try:
+            outcome = await self._sender.attempt(row)
+        except Exception:  # noqa: BLE001 - it is logged, and nothing else may suffer from it
+            # Else it would be held, and hold up its conversation, for ever.
+            _log.exception("the webhook %s cannot be sent", webhook_id(row))
+            outcome = Outcome(None, "an unexpected error, see the log of the worker")
+        else:
+            self._judge(row, outcome)
+        self._note(row, outcome)
+        return outcome.is_delivered
+
+    def _judge(self, row: Row, outcome: Outcome) -> None:
+        was_open = self._breaker.is_open
+        if outcome.is_failure_of_master:
+            self._breaker.failed(_lane(row))
+        else:
+            self._breaker.answered()
+        if self._breaker.is_open and not was_open:
+            _log.warning("the master does not take webhooks (%s): one a second is tried", outcome.error)
+        elif was_open and not self._breaker.is_open:
+            _log.warning("the master takes webhooks again")
+
+    def _note(self, row: Row, outcome: Outcome) -> None:
+        state, delay = self._next(row, outcome)
+        if state == "dead":
+            _log.error("the webhook %s (%s) is dead: %s", webhook_id(row), row["event"], outcome.error)
+        presence_of = row["user_id"] if row["conversation_id"] is None else None
+        step = row["step"] + 1
+        self._settled.append(Settled(row["id"], state, step, delay, outcome.status, outcome.error, presence_of))
+        self._outcomes.set()
+
+    def _next(self, row: Row, outcome: Outcome) -> tuple[str, float]:
+        """Decide what becomes of a webhook: its state, and the seconds until the next attempt."""
+        if outcome.is_delivered:
+            return "delivered", 0.0
+        schedule = self._settings.webhook_retry_schedule
+        delay = next_delay(schedule, row["step"], random.random(), outcome.retry_after)  # noqa: S311 - jitter
+        if delay is not None and row["expires_at"] is not None:
+            left = (row["expires_at"] - datetime.now(UTC)).total_seconds()
+            delay = min(delay, left) if left > 0 else None
+        return ("dead", 0.0) if delay is None else ("due", delay)
+
+    def _give_back(self, rows: Sequence[Row]) -> None:
+        self._unsent += [row["id"] for row in rows]
+        self._outcomes.set()
+
+    async def _settle_forever(self) -> None:
+        while True:
+            await self._outcomes.wait()
+            await asyncio.sleep(SETTLE_PAUSE)
+            await self._settle()
+
+    async def _settle(self) -> None:
+        """Write down how attempts ended and what was not sent; what fails here is tried again."""
+        self._outcomes.clear()
+        settled, unsent = self._settled, self._unsent
+        self._settled, self._unsent = [], []
+        try:
+            if settled:
+                await self._queue.settle(settled)
+            if unsent:
+                await self._queue.release(unsent)
+        except AWAY:
+            self._settled, self._unsent = settled + self._settled, unsent + self._unsent
+            self._outcomes.set()
+            raise
+        for webhook in (*(one.id for one in settled), *unsent):
+            self._held.pop(webhook, None)
+        # Behind what was settled there may be more of the same lane.
+        self._news.set()
+
+    async def _renew_forever(self) -> None:
+        """Hold on to what is under way; what another worker has by now is dropped."""
+        while True:
+            await asyncio.sleep(RENEW_INTERVAL)
+            held, now = list(self._held), time.monotonic()
+            renewed = await self._queue.renew(held) if held else set()
+            for webhook in self._held.keys() & set(held):
+                self._held[webhook] = now + LEASE if webhook in renewed else 0.0
+
+    async def _clean_forever(self) -> None:
+        """Give up on what is too old, and forget what was delivered long ago."""
+        while True:
+            await self._queue.expire()
+            before = ids.first_of(time.time() - self._settings.webhook_retention_days * 86_400)
+            while await self._queue.forget(before, CLEANED_AT_ONCE):
+                continue
+            await asyncio.sleep(CLEANING_INTERVAL)
+
+
+def _lane(row: Row) -> Hashable:
+    """Tell what a webhook is in line with: its conversation, or the user whose presence it tells."""
+    lane: Hashable = row["conversation_id"] or row["user_id"]
+    return lane
