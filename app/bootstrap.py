@@ -27,6 +27,7 @@ from app.supervisor import Supervisor
 from app.usecases import chores, conversations, presence
 from app.webhooks import delivery
 from app.webhooks.worker import CONNECTIONS, Worker
+from app.writer import Writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         tokens=TokenVerifier(settings),
         fanout=fanout,
         outbox=Outbox(settings, bus),
+        writer=Writer(settings, supervisor),
         limits=Limits(redis, settings),
         presence=Presence(redis),
         receipts=Receipts(redis, fanout, supervisor),
@@ -72,6 +74,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     supervisor.loop("address", lambda: addresses.announce_forever(session_ids.pod))
     supervisor.loop("watch", deps.database.watch_forever)
     supervisor.loop("verify", lambda: fanout.repair.verify_forever(deps.database.returned), database.AWAY)
+    supervisor.loop("writer", deps.writer.run_forever)
     supervisor.loop("publish", bus.publish_forever)
     supervisor.loop("listen", bus.listen_forever)
     supervisor.loop("admit", fanout.admit_forever, database.AWAY)

@@ -28,6 +28,12 @@ WATCH_PATIENCE = 2.0
 # Kept below the deadline, so that PostgreSQL gives up before the caller does.
 STATEMENT_TIMEOUT_MS = 4000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
+SERVER_SETTINGS = {
+    "application_name": "chat-service",
+    "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+    "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
+    "timezone": "UTC",
+}
 # Any number will do, as long as nothing else in the database locks it.
 MIGRATION_LOCK = 0x63_68_61_74
 
@@ -94,12 +100,7 @@ def configuration(url: Url) -> dict[str, Any]:
                     "minsize": 1,
                     "maxsize": POOL_SIZE,
                     "timeout": CONNECT_TIMEOUT,
-                    "application_name": "chat-service",
-                    "server_settings": {
-                        "statement_timeout": str(STATEMENT_TIMEOUT_MS),
-                        "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
-                        "timezone": "UTC",
-                    },
+                    "server_settings": SERVER_SETTINGS,
                 },
             },
         },

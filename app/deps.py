@@ -10,6 +10,7 @@ from app.outbox import Outbox
 from app.presence import Presence
 from app.receipts import Receipts
 from app.settings import Settings
+from app.writer import Writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Deps:
     tokens: TokenVerifier
     fanout: Fanout
     outbox: Outbox
+    writer: Writer
     limits: Limits
     presence: Presence
     receipts: Receipts

@@ -1,7 +1,7 @@
 """What the master is to be told: written in the transaction of the change, sent by the worker.
 
 Only use-cases append. Nothing is written where there is no WEBHOOK_URL. For a message that is sent there is no
-statement here: `store.SEND_MESSAGE` writes that row too.
+statement here: `store.SEND` writes that row too.
 """
 
 import asyncio

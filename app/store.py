@@ -9,52 +9,83 @@ from app.database import connection
 
 Row = dict[str, Any]
 
-# The seq, the membership and the message in one statement: one round trip, and the head's row is locked for as
-# long as that statement alone. The head is locked before the membership is read, and the membership is locked as
-# well, because a removal that commits while this waits for the head must be seen: a locked row is read anew. So
-# must a hiding, which FOR KEY SHARE would not see; `pair` is read only where a direct conversation was hidden.
-# A deleted user is refused here too, by the time at which the token was issued; and a message that was sent before
-# under the same id gives nothing, so that only two of one moment meet the unique index. The webhook has
-# the id of its message, which no other has.
-SEND_MESSAGE = """
+# Many sends in one statement: seq, membership, message and webhook of each. Nobody's head is waited for: what is
+# busy comes back so and takes SEND_IN_LINE: one slow conversation must not hold up all others. The heads are
+# locked in one order, before the membership is read, and the membership is locked as well, because a removal that
+# commits meanwhile must be seen: a locked row is read anew. A deleted user is refused here too, by when
+# the token was issued; and a message that was sent before under the same id gives nothing, so that only two of one
+# moment meet the unique index. The webhook has the id of its message, which no other has.
+_SEND = """
 WITH head AS MATERIALIZED (
-    SELECT conversation_id, last_message_seq, is_hidden
-    FROM conversation_heads WHERE conversation_id = $2 FOR NO KEY UPDATE
-), member AS MATERIALIZED (
-    SELECT p.conversation_id
-    FROM head, participants p
-    WHERE p.conversation_id = $2 AND p.user_id = $3::varchar
-          AND NOT EXISTS (SELECT 1 FROM users WHERE id = $3::varchar AND refused_until >= $8)
+    SELECT conversation_id, last_seq, last_message_seq, is_hidden FROM conversation_heads
+    WHERE conversation_id = ANY($2::uuid[]) {free}
+    ORDER BY conversation_id FOR NO KEY UPDATE {skip}
+), moment AS MATERIALIZED (
+    SELECT clock_timestamp() AS at FROM (SELECT count(*) FROM head) locked
+), accepted AS MATERIALIZED (
+    SELECT input.*, moment.at,
+           head.last_seq + row_number() OVER (PARTITION BY head.conversation_id ORDER BY input.place) AS seq
+    FROM head
+    JOIN unnest($1::uuid[], $2::uuid[], $3::varchar[], $4::text[], $5::text[], $6::varchar[], $7::bytea[],
+                $8::bigint[])
+         WITH ORDINALITY AS input (id, conversation_id, sender_id, content, attachments, client_message_id,
+                                   fingerprint, token_second, place) USING (conversation_id)
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM participants p
+        WHERE p.conversation_id = head.conversation_id AND p.user_id = input.sender_id
+        FOR KEY SHARE
+    ) member
+    CROSS JOIN moment
+    WHERE NOT EXISTS (SELECT 1 FROM users WHERE id = input.sender_id AND refused_until >= input.token_second)
           AND NOT EXISTS (
-              SELECT 1 FROM messages
-              WHERE conversation_id = $2 AND sender_id = $3::varchar AND client_message_id = $6::varchar
+              SELECT 1 FROM messages m
+              WHERE m.conversation_id = input.conversation_id AND m.sender_id = input.sender_id
+                    AND m.client_message_id = input.client_message_id
           )
-    FOR KEY SHARE OF p
 ), numbered AS (
     UPDATE conversation_heads h
-    SET last_seq = h.last_seq + 1, last_message_seq = h.last_seq + 1, activity_at = clock_timestamp(),
-        is_hidden = false
-    FROM member
-    WHERE h.conversation_id = member.conversation_id
-    RETURNING h.last_seq, h.activity_at
+    SET last_seq = latest.seq, last_message_seq = latest.seq, activity_at = latest.at, is_hidden = false
+    FROM (SELECT conversation_id, at, max(seq) AS seq FROM accepted GROUP BY conversation_id, at) latest
+    WHERE h.conversation_id = latest.conversation_id
 ), stored AS (
     INSERT INTO messages (id, conversation_id, seq, sender_id, content, attachments, client_message_id,
                           fingerprint, created_at, updated_at)
-    SELECT $1, $2, last_seq, $3::varchar, $4, $5::text::jsonb, $6::varchar, $7, activity_at, activity_at
-    FROM numbered
-    RETURNING *
+    SELECT id, conversation_id, seq, sender_id, content, attachments::jsonb, client_message_id, fingerprint, at, at
+    FROM accepted ORDER BY conversation_id, seq
 ), told AS (
     INSERT INTO webhooks (id, event, conversation_id, seq, user_id, message_id, created_at)
-    SELECT id, 'message.created', conversation_id, seq, sender_id, id, created_at FROM stored WHERE $9
-), pair AS MATERIALIZED (
-    SELECT p.user_id, p.hidden_seq FROM participants p WHERE p.conversation_id = $2 FOR SHARE
+    SELECT id, 'message.created', conversation_id, seq, sender_id, id, at FROM accepted WHERE $9
 )
-SELECT stored.*, '[]' AS reactions,
-       CASE WHEN head.is_hidden THEN ARRAY(
+"""
+
+# What was stored, by its place among the values, and the conversations whose heads were free.
+SEND = (
+    _SEND.format(free="AND NOT is_hidden", skip="SKIP LOCKED")
+    + """
+SELECT place, NULL AS conversation_id, seq, at, NULL::text[] AS revealed_to FROM accepted
+UNION ALL
+SELECT NULL, conversation_id, NULL, NULL, NULL FROM head
+"""
+)
+
+# The same for one conversation whose head is waited for. Whoever has hidden it is shown it again by the first
+# message, and gets `conversation:new`. FOR KEY SHARE would not see a hiding that commits meanwhile, so `pair` is
+# read anew; and only where a direct conversation was hidden.
+SEND_IN_LINE = (
+    _SEND.format(free="", skip="")
+    + """
+, pair AS MATERIALIZED (
+    SELECT user_id, hidden_seq FROM participants WHERE conversation_id = ANY($2::uuid[]) FOR SHARE
+)
+SELECT accepted.place, NULL AS conversation_id, accepted.seq, accepted.at,
+       CASE WHEN head.is_hidden AND accepted.seq = head.last_seq + 1 THEN ARRAY(
            SELECT user_id FROM pair WHERE hidden_seq >= head.last_message_seq
        ) END AS revealed_to
-FROM stored, head
+FROM accepted CROSS JOIN head
+UNION ALL
+SELECT NULL, conversation_id, NULL, NULL, NULL FROM head
 """
+)
 
 # All holes of a pod at once: what each conversation has after the seq that was delivered last. A message is its
 # own entry in the log; what other entries say of a message or a person is read where it stands now. OFFSET 0 has
@@ -124,7 +155,7 @@ CROSS JOIN LATERAL (SELECT * FROM conversation_heads WHERE conversation_id = wan
 class NewMessage:
     """A message that is about to be stored.
 
-    `attachments` is JSON, `token_second` when the token was issued, `is_told` whether the master gets a webhook.
+    `attachments` is JSON, `token_second` when the token was issued.
     """
 
     id: UUID
@@ -135,7 +166,6 @@ class NewMessage:
     client_message_id: str | None
     fingerprint: bytes | None
     token_second: int
-    is_told: bool
 
 
 async def rows(statement: str, *values: Any) -> list[Row]:
@@ -149,22 +179,18 @@ async def row(statement: str, *values: Any) -> Row | None:
     return found[0] if found else None
 
 
-async def send_message(new: NewMessage) -> Row | None:
-    """Store a message under the conversation's next seq; None where the sender may not, or sent it before.
-
-    Raises IntegrityError where it is sent twice at the same moment: no seq is taken then.
-    """
-    return await row(
-        SEND_MESSAGE,
-        new.id,
-        new.conversation_id,
-        new.sender_id,
-        new.content,
-        new.attachments,
-        new.client_message_id,
-        new.fingerprint,
-        new.token_second,
-        new.is_told,
+def send_values(messages: Sequence[NewMessage], *, is_told: bool) -> tuple[Any, ...]:
+    """Give the values of SEND and SEND_IN_LINE; `is_told` is whether the master gets webhooks."""
+    return (
+        [message.id for message in messages],
+        [message.conversation_id for message in messages],
+        [message.sender_id for message in messages],
+        [message.content for message in messages],
+        [message.attachments for message in messages],
+        [message.client_message_id for message in messages],
+        [message.fingerprint for message in messages],
+        [message.token_second for message in messages],
+        is_told,
     )
 
 

@@ -8,7 +8,8 @@ from msgspec import UNSET, Raw
 from app import ids
 from app.queries import MESSAGE_COLUMNS
 from app.schemas import ConversationView, MessageView, ParticipantView, UserView, timestamp
-from app.store import Row
+from app.store import NewMessage, Row
+from app.writer import Stored
 
 LISTED_PARTICIPANTS = 20
 
@@ -27,6 +28,23 @@ def message(row: Row) -> MessageView:
         updated_at=timestamp(row["updated_at"]),
         client_message_id=row["client_message_id"] or UNSET,
         deleted_at=timestamp(row["deleted_at"]) if row["deleted_at"] else UNSET,
+    )
+
+
+def sent_message(new: NewMessage, stored: Stored) -> MessageView:
+    """Show a message that was stored just now."""
+    at = timestamp(stored.created_at)
+    return MessageView(
+        id=ids.to_wire(ids.MESSAGE, new.id),
+        conversation_id=ids.to_wire(ids.CONVERSATION, new.conversation_id),
+        seq=stored.seq,
+        sender_id=new.sender_id,
+        content=new.content,
+        attachments=Raw(new.attachments.encode()),
+        reactions=Raw(b"[]"),
+        created_at=at,
+        updated_at=at,
+        client_message_id=new.client_message_id or UNSET,
     )
 
 

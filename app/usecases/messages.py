@@ -1,11 +1,10 @@
 """What people say."""
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
 from uuid import UUID
-
-from tortoise.exceptions import IntegrityError
 
 from app import cursors, events, ids, queries, store, views
 from app.auth import policy
@@ -19,6 +18,7 @@ from app.store import NewMessage, Row
 from app.usecases.access import require_message, require_participant
 from app.usecases.changing import Changing, changing
 from app.usecases.conversations import welcome
+from app.writer import Stored
 
 
 async def send_message(
@@ -31,24 +31,29 @@ async def send_message(
     policy.require_write(actor)
     await deps.limits.check(Action.SEND, actor.user_id)
     policy.check_message(deps.settings, command)
-    new = _new_message(actor, conversation_id, command, is_told=deps.outbox.is_on)
-    try:
-        row = await store.send_message(new)
-    except IntegrityError:
-        row = None
-    if row is None:
+    new = _new_message(actor, conversation_id, command)
+    sent = await deps.writer.submit(new, lambda stored: _announce(deps, new, stored))
+    if sent is None:
         await require_participant(conversation_id, actor)
         return views.message(await _sent_before(new)), False
-    message = views.message(row)
-    if row["revealed_to"]:
-        await welcome(deps, conversation_id, row["revealed_to"])
-    deps.fanout.announce(events.message_new(conversation_id, message))
-    deps.outbox.wake()
+    message, revealed_to = sent
+    if revealed_to:
+        await welcome(deps, conversation_id, revealed_to)
+        deps.fanout.announce(events.message_new(conversation_id, message))
     return message, True
 
 
-def _new_message(actor: Actor, conversation_id: UUID, command: SendMessage, *, is_told: bool) -> NewMessage:
-    attachments = encode(command.attachments)
+def _announce(deps: Deps, new: NewMessage, stored: Stored) -> tuple[MessageView, Sequence[str]]:
+    """Tell of a message that is committed, unless it ends a hiding: `conversation:new` has to come before."""
+    message = views.sent_message(new, stored)
+    if not stored.revealed_to:
+        deps.fanout.announce(events.message_new(new.conversation_id, message))
+    deps.outbox.wake()
+    return message, stored.revealed_to or ()
+
+
+def _new_message(actor: Actor, conversation_id: UUID, command: SendMessage) -> NewMessage:
+    attachments = encode(command.attachments) if command.attachments else b"[]"
     fingerprint = None
     if command.client_message_id is not None:
         fingerprint = hashlib.blake2b(encode([command.content, command.attachments]), digest_size=16).digest()
@@ -61,7 +66,6 @@ def _new_message(actor: Actor, conversation_id: UUID, command: SendMessage, *, i
         client_message_id=command.client_message_id,
         fingerprint=fingerprint,
         token_second=actor.issued_second,
-        is_told=is_told,
     )
 
 

@@ -90,7 +90,8 @@ def literal(value: Any) -> str:
     elif isinstance(value, datetime):
         value = value.isoformat()
     elif isinstance(value, list):
-        items = ("NULL" if item is None else json.dumps(str(item), ensure_ascii=False) for item in value)
+        texts = (f"\\x{item.hex()}" if isinstance(item, bytes) else item for item in value)
+        items = ("NULL" if item is None else json.dumps(str(item), ensure_ascii=False) for item in texts)
         value = "{" + ",".join(items) + "}"
     elif not isinstance(value, str | int | UUID):
         raise TypeError(value)

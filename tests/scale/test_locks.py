@@ -17,6 +17,7 @@ from app import database, eventlog, ids, queries, store
 from app.auth.actor import Actor
 from app.deps import Deps
 from app.errors import ChatError, Conflict
+from app.outbox import Outbox
 from app.schemas import (
     AddParticipants,
     AddReaction,
@@ -27,7 +28,9 @@ from app.schemas import (
     UpdateConversation,
 )
 from app.settings import Settings, Url
+from app.supervisor import supervised
 from app.usecases import admin, changing, chores, conversations, messages, participants, reactions, receipts, users
+from app.writer import Writer
 
 CONNECTIONS = 20
 
@@ -56,12 +59,16 @@ async def deps(servers, monkeypatch):
         told=told,
     )
     settings = Settings.read(servers.environment())
-    async with database.opened(Url(servers.database_url)):
+    async with database.opened(Url(servers.database_url)), supervised() as supervisor:
+        writer = Writer(settings, supervisor)
+        supervisor.loop("writer", writer.run_forever)
         yield Deps(
             settings=settings,
             database=None,
             tokens=None,
             fanout=silent,
+            outbox=Outbox(settings, None),
+            writer=writer,
             limits=SimpleNamespace(check=unlimited),
             presence=None,
             receipts=SimpleNamespace(announce=unlimited),
@@ -89,10 +96,11 @@ async def group(deps, *people: str, kind: str = "group") -> Any:
     return ids.from_wire(ids.CONVERSATION, view.id)
 
 
-def sending(connection, conversation_id, sender: str):
-    return connection.fetchrow(
-        store.SEND_MESSAGE, ids.new_id(), conversation_id, sender, "hello", "[]", None, None, 2**40
-    )
+async def sending(connection, conversation_id, sender: str):
+    """Send as the line of a busy conversation does; gives None where nothing is stored."""
+    message = store.NewMessage(ids.new_id(), conversation_id, sender, "hello", "[]", None, None, 2**40)
+    rows = await connection.fetch(store.SEND_IN_LINE, *store.send_values([message], is_told=False))
+    return next((row for row in rows if row["place"] is not None), None)
 
 
 @asynccontextmanager

@@ -73,13 +73,26 @@ def new(conversation_id, sender: str, client_message_id: str | None = None) -> s
     )
 
 
+def send(*messages: store.NewMessage) -> tuple[Any, ...]:
+    return (store.SEND, *store.send_values(messages, is_told=True))
+
+
 CASES: dict[str, Case] = {
-    # The head twice, the participant, and a profile that is refused nothing.
-    "send": Case(lambda _: lambda: store.send_message(new(CROWD, "person-7", "once")), 4, in_vain=1),
-    "send of who is in many": Case(lambda _: lambda: store.send_message(new(BUSY_IDS[3], BUSY)), 4, in_vain=1),
+    # Of each the head twice, the participant, and a profile that is refused nothing.
+    "send": Case(lambda _: send(new(CROWD, "person-7", "once")), 4, in_vain=1),
+    "send of who is in many": Case(lambda _: send(new(BUSY_IDS[3], BUSY)), 4, in_vain=1),
+    # And each of them is compared with the head of each: for so few that costs less than a table of hashes.
+    "send, a hundred": Case(
+        lambda _: send(*(new(place, BUSY, "once") for place in BUSY_IDS[:100])), 10_400, 100 * 100, 1000
+    ),
     # And both participants, to tell who hid it.
     "send to a hidden one": Case(
-        lambda _: lambda: store.send_message(new(HIDDEN, f"other-{FIRST_DIRECT + 77}")), 7, 2
+        lambda _: (
+            store.SEND_IN_LINE,
+            *store.send_values([new(HIDDEN, f"other-{FIRST_DIRECT + 77}")], is_told=True),
+        ),
+        7,
+        2,
     ),
     # Each entry of the log, the message that it is about, and the profile of every newcomer.
     "missed, a hole": Case(lambda _: lambda: store.missed({CROWD: CROWD_SEQS - 20}, 500), 50),
@@ -198,12 +211,7 @@ CASES: dict[str, Case] = {
 async def facts(filled) -> Facts:
     horizon = await filled.fetchval(store.HORIZON)
     for number in range(100):
-        message = new(BUSY_IDS[number % 10], BUSY)
-        await filled.execute(
-            store.SEND_MESSAGE,
-            *(message.id, message.conversation_id, message.sender_id, message.content, message.attachments),
-            *(message.client_message_id, message.fingerprint, message.token_second),
-        )
+        await filled.execute(*send(new(BUSY_IDS[number % 10], BUSY)))
     deep = """
         SELECT activity_at, conversation_id FROM participants JOIN conversation_heads USING (conversation_id)
         WHERE user_id = $1 ORDER BY activity_at DESC, conversation_id DESC OFFSET 4500 LIMIT 1
@@ -256,11 +264,8 @@ async def hot_share(connection, name: str, statement: str, runs: list[tuple[Any,
 
 async def test_a_send_updates_no_index_of_the_head(filled):
     places = [CROWD, *BUSY_IDS[100:200]]
-    runs = [
-        (ids.new_id(), places[n % 101], "person-7" if n % 101 == 0 else BUSY, "hello", "[]", None, None, 2**40)
-        for n in range(1000)
-    ]
-    assert await hot_share(filled, "conversation_heads", store.SEND_MESSAGE, runs) > 0.99
+    runs = [send(new(places[n % 101], "person-7" if n % 101 == 0 else BUSY))[1:] for n in range(1000)]
+    assert await hot_share(filled, "conversation_heads", store.SEND, runs) > 0.99
 
 
 async def test_reading_mostly_updates_no_index_of_the_participants(filled):

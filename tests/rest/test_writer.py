@@ -1,0 +1,187 @@
+"""Sends that are gathered into one statement: none is lost, doubled, out of order, or suffers for another."""
+
+import asyncio
+from uuid import UUID
+
+import asyncpg
+import pytest
+from pods import until
+
+from app import ids, writer
+from app.errors import ServiceUnavailable
+from app.settings import Settings
+from app.store import NewMessage
+from app.supervisor import supervised
+from app.usecases.changing import LOCK
+from app.writer import Writer
+
+
+@pytest.fixture
+async def sends(servers):
+    """Give a writer of this process."""
+    async with supervised() as supervisor:
+        found = Writer(Settings.read(servers.environment()), supervisor)
+        supervisor.loop("writer", found.run_forever)
+        yield found
+
+
+@pytest.fixture
+async def other(servers):
+    """Give a connection of somebody else."""
+    connection = await asyncpg.connect(servers.database_url)
+    yield connection
+    await connection.close()
+
+
+def message(room: str, sender: str, content: str, client_message_id: str | None = None) -> NewMessage:
+    fingerprint = None if client_message_id is None else content.encode()
+    conversation_id = ids.from_wire(ids.CONVERSATION, room)
+    return NewMessage(ids.new_id(), conversation_id, sender, content, "[]", client_message_id, fingerprint, 2**40)
+
+
+async def ready(sends: Writer, room: str, sender: str) -> None:
+    """Wait until the connections are there."""
+
+    async def is_stored() -> bool:
+        try:
+            return await sends.submit(message(room, sender, "first"), lambda stored: stored.seq) is not None
+        except OSError:
+            return False
+
+    await until(is_stored, "a first message")
+
+
+async def contents(connection: asyncpg.Connection, room: str) -> list[str]:
+    found = await connection.fetch(
+        "SELECT content FROM messages WHERE conversation_id = $1 ORDER BY seq", UUID(room.removeprefix("conv_"))
+    )
+    return [row["content"] for row in found]
+
+
+async def test_all_are_stored_in_the_order_in_which_they_came(sends, user, other):
+    anna = user("anna")
+    rooms = [await anna.group() for _ in range(7)]
+    await ready(sends, rooms[0], anna.user_id)
+    told = []
+    futures = [
+        sends.submit(
+            message(rooms[n % 7], anna.user_id, f"{n}"), lambda stored, n=n: told.append((n % 7, stored.seq, n))
+        )
+        for n in range(1000)
+    ]
+    await asyncio.gather(*futures)
+    for place, room in enumerate(rooms):
+        expected = [f"{n}" for n in range(1000) if n % 7 == place]
+        assert [content for content in await contents(other, room) if content != "first"] == expected
+        mine = [(seq, n) for where, seq, n in told if where == place]
+        assert mine == sorted(mine)
+        assert [n for _, n in mine] == [n for n in range(1000) if n % 7 == place]
+
+
+async def test_a_conversation_that_is_held_holds_up_itself_alone(sends, user, other):
+    anna = user("anna")
+    held, free = await anna.group(), [await anna.group() for _ in range(20)]
+    await ready(sends, held, anna.user_id)
+    async with other.transaction():
+        await other.fetchrow(LOCK, UUID(held.removeprefix("conv_")))
+        waiting = [sends.submit(message(held, anna.user_id, f"{n}"), lambda stored: stored.seq) for n in range(10)]
+        for n in range(5):
+            seqs = await asyncio.gather(
+                *(sends.submit(message(room, anna.user_id, "x"), lambda stored: stored.seq) for room in free)
+            )
+            assert seqs == [n + 1] * 20
+        assert not any(future.done() for future in waiting)
+    assert await asyncio.gather(*waiting) == list(range(2, 12))
+    assert await contents(other, held) == ["first", *(f"{n}" for n in range(10))]
+
+
+async def test_more_held_conversations_than_lines_hold_up_no_other(sends, user, other):
+    anna = user("anna")
+    held = [await anna.group() for _ in range(writer.LINES + 2)]
+    free = await anna.group()
+    await ready(sends, free, anna.user_id)
+    async with other.transaction():
+        for room in sorted(held):
+            await other.fetchrow(LOCK, UUID(room.removeprefix("conv_")))
+        waiting = [sends.submit(message(room, anna.user_id, "x"), lambda stored: stored.seq) for room in held]
+        assert await sends.submit(message(free, anna.user_id, "x"), lambda stored: stored.seq) == 2
+        assert not any(future.done() for future in waiting)
+    assert await asyncio.gather(*waiting) == [1] * len(held)
+
+
+async def test_a_bad_row_fails_alone(sends, user, other):
+    anna = user("anna")
+    rooms = [await anna.group() for _ in range(5)]
+    await ready(sends, rooms[0], anna.user_id)
+    contents_of = ["good", "also good", "NUL \x00", "good", "good"]
+    answers = await asyncio.gather(
+        *(
+            sends.submit(message(room, anna.user_id, content), lambda stored: stored.seq)
+            for room, content in zip(rooms, contents_of, strict=True)
+        ),
+        return_exceptions=True,
+    )
+    assert [type(answer) for answer in answers] == [int, int, asyncpg.CharacterNotInRepertoireError, int, int]
+    assert await contents(other, rooms[2]) == []
+
+
+async def test_who_may_not_gets_nothing_and_takes_no_seq(sends, user):
+    anna, stranger = user("anna"), user("stranger")
+    room = await anna.group()
+    await ready(sends, room, anna.user_id)
+    answers = await asyncio.gather(
+        sends.submit(message(room, anna.user_id, "one"), lambda stored: stored.seq),
+        sends.submit(message(room, stranger.user_id, "no"), lambda stored: stored.seq),
+        sends.submit(message("conv_" + "0" * 32, anna.user_id, "nowhere"), lambda stored: stored.seq),
+        sends.submit(message(room, anna.user_id, "two"), lambda stored: stored.seq),
+    )
+    assert answers == [2, None, None, 3]
+
+
+async def test_the_same_message_many_times_at_once_is_one(sends, user, other):
+    anna = user("anna")
+    room = await anna.group()
+    await ready(sends, room, anna.user_id)
+    announced = []
+    answers = await asyncio.gather(
+        *(sends.submit(message(room, anna.user_id, "once", "an-id"), announced.append) for _ in range(30)),
+        sends.submit(message(room, anna.user_id, "after"), announced.append),
+    )
+    assert answers == [None] * 31
+    assert [stored.seq for stored in announced] == [2, 3]
+    assert await contents(other, room) == ["first", "once", "after"]
+
+
+async def test_who_goes_away_harms_nobody(sends, user, other, servers):
+    anna = user("anna")
+    room = await anna.group()
+    await ready(sends, room, anna.user_id)
+    announced = []
+    watcher = await asyncpg.connect(servers.database_url)
+    async with other.transaction():
+        await other.fetchrow(LOCK, UUID(room.removeprefix("conv_")))
+        under_way = sends.submit(message(room, anna.user_id, "under way"), announced.append)
+        waits = """
+            SELECT count(*) > 0 FROM pg_stat_activity
+            WHERE wait_event_type = 'Lock' AND datname = current_database()
+        """
+        await until(lambda: watcher.fetchval(waits), "the line waits")
+        queued = sends.submit(message(room, anna.user_id, "queued"), announced.append)
+        last = sends.submit(message(room, anna.user_id, "last"), announced.append)
+        under_way.cancel()
+        queued.cancel()
+    await last
+    await watcher.close()
+    # What was under way is stored and told; what only waited was taken back.
+    assert await contents(other, room) == ["first", "under way", "last"]
+    assert [stored.seq for stored in announced] == [2, 3]
+
+
+async def test_too_much_is_refused_at_once(sends, user, monkeypatch):
+    anna = user("anna")
+    room = await anna.group()
+    monkeypatch.setattr(writer, "MAX_WAITING", 10)
+    futures = [sends.submit(message(room, anna.user_id, "x"), lambda stored: stored.seq) for _ in range(10)]
+    with pytest.raises(ServiceUnavailable):
+        sends.submit(message(room, anna.user_id, "x"), lambda stored: stored.seq)
+    await asyncio.gather(*futures, return_exceptions=True)
