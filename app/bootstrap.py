@@ -39,6 +39,7 @@ class Pod:
     health: Health
     database: Database
     presence: Presence
+    outbox: Outbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     supervisor.loop("settle", lambda: presence.settle_forever(deps), database.AWAY)
     supervisor.loop("clean", lambda: chores.clean_forever(deps), database.AWAY)
     if deps.outbox.is_on:
-        supervisor.loop("worker", lambda: deps.outbox.look_for_worker_forever(redis), database.AWAY)
+        supervisor.loop("tell presence", deps.outbox.write_presence_forever, database.AWAY)
+        supervisor.loop("look for worker", lambda: deps.outbox.look_for_worker_forever(redis), database.AWAY)
     supervisor.loop("chores", lambda: chores.work_forever(deps), database.AWAY)
     return Pod(
         rest=RestServer(create_app(deps, health)),
@@ -93,6 +95,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         health=health,
         database=deps.database,
         presence=deps.presence,
+        outbox=deps.outbox,
     )
 
 

@@ -264,7 +264,8 @@ class Webhook(Model):
     step = fields.IntField(db_default=0)
     # The next attempt, or the end of the lease where a worker holds it.
     due_at = fields.DatetimeField(db_default=SqlDefault("clock_timestamp()"))
-    worker = fields.UUIDField(null=True)
+    # The claim that holds it: made anew by each, so that nothing late is taken for a later one's.
+    lease = fields.UUIDField(null=True)
     last_status_code = fields.IntField(null=True)
     last_error = fields.CharField(max_length=200, null=True)
     delivered_at = fields.DatetimeField(null=True)
@@ -275,6 +276,7 @@ class Webhook(Model):
             PartialIndex(fields=("conversation_id", "seq"), name="webhooks_in_order", where="state = 'new'"),
             PartialIndex(fields=("due_at",), name="webhooks_by_due_time", where="state = 'due'"),
             Index(fields=("state", "id"), name="webhooks_by_state"),
+            PartialIndex(fields=("user_id", "seq"), name="webhooks_of_presence", where="conversation_id IS NULL"),
         )
         constraints = (
             UniqueConstraint(

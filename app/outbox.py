@@ -5,11 +5,10 @@ statement here: `store.SEND` writes that row too.
 """
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -40,18 +39,17 @@ FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::uuid[], $7::te
 """
 
 # A newer transition takes the place of one that was not delivered; where that is under way, it waits for its end.
-# The same transition told twice is one.
+# One that is late, because its pod was, is of no use any more, and a master must never see it after a newer one.
 APPEND_PRESENCE = """
 INSERT INTO webhooks (id, event, seq, user_id, state, created_at, expires_at)
-SELECT $1, $2, $3, $4, 'due', $5::timestamptz, $5::timestamptz + interval '10 minutes'
-WHERE NOT EXISTS (SELECT 1 FROM webhooks WHERE id = $1)
+SELECT $1, $2, $3, $4::varchar, 'due', $5::timestamptz, $5::timestamptz + interval '10 minutes'
+WHERE NOT EXISTS (SELECT 1 FROM webhooks WHERE conversation_id IS NULL AND user_id = $4::varchar AND seq >= $3)
 ON CONFLICT (user_id) WHERE conversation_id IS NULL AND state = 'due' DO UPDATE
 SET id = EXCLUDED.id, event = EXCLUDED.event, seq = EXCLUDED.seq, created_at = EXCLUDED.created_at,
     expires_at = EXCLUDED.expires_at, attempts = 0, step = 0, last_status_code = NULL, last_error = NULL,
-    due_at = CASE WHEN webhooks.worker IS NULL THEN clock_timestamp() ELSE webhooks.due_at END
+    due_at = CASE WHEN webhooks.lease IS NULL THEN clock_timestamp() ELSE webhooks.due_at END
 WHERE webhooks.seq < EXCLUDED.seq
 """
-
 
 # Something that nobody has taken for a minute.
 OVERDUE = """
@@ -85,6 +83,10 @@ class Outbox:
         self.is_on = settings.webhook_url is not None
         self._bus = bus
         self._waking = False
+        # What is to be told of each user's presence, the newest, until it is written: PostgreSQL may be away.
+        self._presence: dict[str, tuple[PresenceChange, datetime]] = {}
+        self._has_presence = asyncio.Event()
+        self._writing_presence = asyncio.Lock()
 
     async def append(self, conversation_id: UUID, webhooks: Sequence[Webhook]) -> None:
         """Write what the master is to be told, in the transaction that is open."""
@@ -102,12 +104,34 @@ class Outbox:
             [told.created_at for told in webhooks],
         )
 
-    async def append_presence(self, change: PresenceChange, at: datetime) -> None:
-        """Write that a user came or went."""
-        if not self.is_on:
-            return
+    def tell_presence(self, change: PresenceChange) -> None:
+        """Have it written that a user came or went: at once, or as soon as PostgreSQL is there."""
+        if self.is_on:
+            self._presence[change.user_id] = change, datetime.now(UTC)
+            self._has_presence.set()
+
+    async def write_presence_forever(self) -> None:
+        """Write who came and went."""
+        while True:
+            await self._has_presence.wait()
+            await self.write_presence()
+
+    async def write_presence(self) -> None:
+        """Write all that is known by now of who came and went."""
+        async with self._writing_presence:
+            self._has_presence.clear()
+            try:
+                while self._presence:
+                    await self._append_presence(*next(iter(self._presence.values())))
+            finally:
+                if self._presence:
+                    self._has_presence.set()
+
+    async def _append_presence(self, change: PresenceChange, at: datetime) -> None:
         event = events.USER_CAME if change.is_online else events.USER_WENT
-        await store.rows(APPEND_PRESENCE, _id_of(change), event, change.number, change.user_id, at)
+        await store.rows(APPEND_PRESENCE, ids.new_id(), event, change.number, change.user_id, at)
+        if self._presence[change.user_id][0] is change:
+            del self._presence[change.user_id]
         self.wake()
 
     def wake(self) -> None:
@@ -135,12 +159,6 @@ class Outbox:
     def _publish(self) -> None:
         self._waking = False
         self._bus.publish(CHANNEL, b"")
-
-
-def _id_of(change: PresenceChange) -> UUID:
-    """Make the id of a transition: the same wherever it is told, and in the order of time like all others."""
-    told = hashlib.blake2b(f"{change.number} {change.user_id}".encode(), digest_size=10).digest()
-    return UUID(int=change.number % 2**48 << 80 | int.from_bytes(told))
 
 
 async def show_forever(redis: Redis) -> None:

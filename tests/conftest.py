@@ -78,9 +78,9 @@ async def servers(server_urls: tuple[str, str]) -> AsyncIterator[Servers]:
         yield found
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 async def own_servers(server_urls: tuple[str, str]) -> AsyncIterator[Servers]:
-    """Give a database and a Redis that this test shares with no other pods."""
+    """Give a database and a Redis in which no pods but those of the tests of webhooks write."""
     async with new_servers(server_urls, redis_database=1) as found, redis.from_url(found.redis_url) as own:
         await own.flushdb()
         yield found

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from uuid import UUID
 
 import msgspec
@@ -79,11 +78,14 @@ async def _contacts(deps: Deps, user_id: str, among: list[str] | None = None) ->
     return [contact["user_id"] for contact in found]
 
 
-async def announce(deps: Deps, change: PresenceChange) -> None:
-    """Tell a change to the master, and to those who share a conversation with the user."""
-    await deps.outbox.append_presence(change, datetime.now(UTC))
-    event = events.user_presence(change.user_id, change.number, is_online=change.is_online)
-    deps.fanout.tell(await _contacts(deps, change.user_id), event)
+async def announce(deps: Deps, changes: Sequence[PresenceChange]) -> None:
+    """Tell changes to the master, and each to those who share a conversation with the user."""
+    # All, before anything can fail: they were decided, and nobody decides them again.
+    for change in changes:
+        deps.outbox.tell_presence(change)
+    for change in changes:
+        event = events.user_presence(change.user_id, change.number, is_online=change.is_online)
+        deps.fanout.tell(await _contacts(deps, change.user_id), event)
 
 
 async def beat_forever(deps: Deps) -> None:
@@ -104,6 +106,5 @@ async def settle_forever(deps: Deps) -> None:
         except AWAY as error:
             _log.debug("presence pauses, Redis is away: %s", error)
             gone = []
-        for change in gone:
-            await announce(deps, change)
+        await announce(deps, gone)
         await asyncio.sleep(SETTLE_INTERVAL)

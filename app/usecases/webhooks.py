@@ -39,15 +39,22 @@ _STATES: dict[Status, tuple[str, str | None]] = {
     "dead": ("dead", None),
 }
 
-# One that waits for its first attempt keeps its place; one that is under way is left alone.
+# One that waits for its first attempt keeps its place; one that is under way is left alone. Of a user's presence
+# only the newest may be told again.
 REPLAY = """
-UPDATE webhooks
+UPDATE webhooks w
 SET state = CASE WHEN state = 'new' THEN 'new' ELSE 'due' END, step = 0, delivered_at = NULL,
-    due_at = CASE WHEN worker IS NULL THEN now() ELSE due_at END,
+    due_at = CASE WHEN lease IS NULL THEN now() ELSE due_at END,
     expires_at = CASE WHEN expires_at IS NOT NULL THEN now() + interval '10 minutes' END
-WHERE id = $1
+WHERE id = $1 AND NOT EXISTS (
+    SELECT 1 FROM webhooks newer
+    WHERE w.conversation_id IS NULL
+          AND newer.conversation_id IS NULL AND newer.user_id = w.user_id AND newer.seq > w.seq
+)
 RETURNING id
 """
+
+EXISTS = "SELECT 1 FROM webhooks WHERE id = $1"
 
 
 class WebhookView(msgspec.Struct, rename="camel"):
@@ -99,9 +106,12 @@ def _view(row: Row) -> WebhookView:
 async def replay_webhook(deps: Deps, webhook_id: UUID) -> None:
     """Have a webhook sent again under the same id; raises NotFound, and Conflict where a newer one replaces it."""
     try:
-        found = await store.row(REPLAY, webhook_id)
-    except IntegrityError as error:
-        raise Conflict("A newer change of the same user's presence is about to be delivered") from error
-    if found is None:
+        is_replayed = await store.row(REPLAY, webhook_id) is not None
+    except IntegrityError:
+        # The newer one was written at the same moment.
+        is_replayed = False
+    if not is_replayed and await store.row(EXISTS, webhook_id) is not None:
+        raise Conflict("There is a newer change of the same user's presence")
+    if not is_replayed:
         raise NotFound(f"There is no webhook {ids.to_wire(ids.WEBHOOK, webhook_id)!r}")
     deps.outbox.wake()

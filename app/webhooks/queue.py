@@ -1,13 +1,13 @@
 """The worker's side of the outbox: claim, renew, settle, in few statements.
 
-A claimed row is held by a lease: its `due_at` is the lease's end, and `worker` says whose it is. First attempts
-are claimed lane by lane, a lane being one conversation: its first new row stands for all of it. Rows of one
-conversation commit in the order of `seq`, and while the first is held nobody else takes those behind it.
+A claimed row is held by a lease: its `due_at` is the lease's end, and `lease` says which claim it was. First
+attempts are claimed lane by lane, a lane being one conversation: its first new row stands for all of it. Rows of
+one conversation commit in the order of `seq`, and while the first is held nobody else takes those behind it.
 """
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from app import store
 from app.store import Row
@@ -18,14 +18,7 @@ RETRIES_OF_A_LANE = 4
 
 _COLUMNS = """
     w.id, w.event, w.conversation_id, w.seq, w.user_id, w.message_id, w.data, w.traceparent, w.created_at,
-    w.expires_at, w.step
-"""
-
-# A message is read where it stands now: one that was deleted says nothing any more.
-_CLAIMED = """
-SELECT claimed.*, m.content, m.attachments, m.client_message_id, m.deleted_at
-FROM claimed LEFT JOIN LATERAL (SELECT * FROM messages WHERE id = claimed.message_id OFFSET 0) m ON true
-ORDER BY claimed.conversation_id, claimed.seq
+    w.expires_at, w.step, w.lease
 """
 
 # From lane to lane by the index, so that a conversation with a million rows costs what one with a single row does.
@@ -48,7 +41,7 @@ WITH RECURSIVE firsts AS (
           AND state = 'new' AND due_at <= now()
     FOR UPDATE SKIP LOCKED
 ), claimed AS (
-    UPDATE webhooks w SET due_at = now() + interval '{LEASE:g} seconds', worker = $3
+    UPDATE webhooks w SET due_at = now() + interval '{LEASE:g} seconds', lease = $3
     WHERE w.id = ANY (ARRAY(
         SELECT lane.id FROM held CROSS JOIN LATERAL (
             SELECT id FROM webhooks WHERE state = 'new' AND conversation_id = held.conversation_id
@@ -57,7 +50,7 @@ WITH RECURSIVE firsts AS (
     ))
     RETURNING {_COLUMNS}
 )
-{_CLAIMED}
+SELECT * FROM claimed ORDER BY conversation_id, seq
 """
 
 # What hangs for one conversation must not take the place of all others: few of each at a time. The inner LIMIT
@@ -79,41 +72,53 @@ WITH candidates AS MATERIALIZED (
     )) AND state = 'due' AND due_at <= now()
     FOR UPDATE SKIP LOCKED
 ), claimed AS (
-    UPDATE webhooks w SET due_at = now() + interval '{LEASE:g} seconds', worker = $3
+    UPDATE webhooks w SET due_at = now() + interval '{LEASE:g} seconds', lease = $3
     WHERE w.id = ANY (ARRAY(SELECT id FROM held))
     RETURNING {_COLUMNS}
 )
-{_CLAIMED}
+SELECT * FROM claimed ORDER BY created_at
 """
 
 RENEW = f"""
-UPDATE webhooks SET due_at = now() + interval '{LEASE:g} seconds'
-WHERE id = ANY($1::uuid[]) AND worker = $2
-RETURNING id
+UPDATE webhooks w SET due_at = now() + interval '{LEASE:g} seconds'
+FROM unnest($1::uuid[], $2::uuid[]) AS held (id, lease)
+WHERE w.id = held.id AND w.lease = held.lease
+RETURNING w.id
 """
 
-RELEASE = "UPDATE webhooks SET due_at = now(), worker = NULL WHERE id = ANY($1::uuid[]) AND worker = $2"
+RELEASE = """
+UPDATE webhooks w SET due_at = now(), lease = NULL
+FROM unnest($1::uuid[], $2::uuid[]) AS unsent (id, lease)
+WHERE w.id = unsent.id AND w.lease = unsent.lease
+"""
 
 # Who lost the lease has nothing to say any more: another worker is at it.
 SETTLE = """
 UPDATE webhooks w
-SET state = settled.state, attempts = w.attempts + 1, step = settled.step, worker = NULL,
+SET state = settled.state, attempts = w.attempts + 1, step = settled.step, lease = NULL,
     due_at = now() + settled.delay * interval '1 second',
     last_status_code = settled.status, last_error = settled.error,
     delivered_at = CASE WHEN settled.state = 'delivered' THEN clock_timestamp() END
-FROM unnest($1::uuid[], $2::text[], $3::int[], $4::float8[], $5::int[], $6::text[])
-     AS settled (id, state, step, delay, status, error)
-WHERE w.id = settled.id AND w.worker = $7
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::float8[], $6::int[], $7::text[])
+     AS settled (id, lease, state, step, delay, status, error)
+WHERE w.id = settled.id AND w.lease = settled.lease
 """
 
-# A transition that came while an older one was under way waited for its end.
+# A transition that came while an older one was under way has taken its row, and waits for the end of its lease.
+RENEW_PRESENCE = f"""
+UPDATE webhooks w SET due_at = now() + interval '{LEASE:g} seconds'
+FROM unnest($1::text[], $2::uuid[]) AS held (user_id, lease)
+WHERE w.conversation_id IS NULL AND w.state = 'due' AND w.user_id = held.user_id AND w.lease = held.lease
+"""
+
 FREE_PRESENCE = """
-UPDATE webhooks SET due_at = now(), worker = NULL
-WHERE conversation_id IS NULL AND state = 'due' AND user_id = ANY($1::text[]) AND worker = $2
+UPDATE webhooks w SET due_at = now(), lease = NULL
+FROM unnest($1::text[], $2::uuid[]) AS freed (user_id, lease)
+WHERE w.conversation_id IS NULL AND w.state = 'due' AND w.user_id = freed.user_id AND w.lease = freed.lease
 """
 
 EXPIRE = """
-UPDATE webhooks SET state = 'dead', worker = NULL
+UPDATE webhooks SET state = 'dead', lease = NULL, last_error = coalesce(last_error, 'not delivered in time')
 WHERE conversation_id IS NULL AND state = 'due' AND expires_at <= now() AND due_at <= now()
 RETURNING id
 """
@@ -124,71 +129,82 @@ DELETE FROM webhooks WHERE id = ANY (ARRAY(
 )) RETURNING id
 """
 
-PRESENT = "SELECT content, attachments, client_message_id, deleted_at FROM messages WHERE id = $1"
+MESSAGES = """
+SELECT said.id, m.content, m.attachments, m.client_message_id, m.deleted_at
+FROM unnest($1::uuid[]) AS said (id)
+LEFT JOIN LATERAL (SELECT * FROM messages WHERE id = said.id OFFSET 0) m ON true
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """How an attempt ended: its `state` from now on and, where it is `due`, in how many seconds."""
+    """How an attempt ended: the `state` from now on and, where that is `due`, in how many seconds."""
 
-    id: UUID
+    row: Row
     state: str
-    step: int
     delay: float
     status: int | None
     error: str | None
-    presence_of: str | None
 
 
-class Queue:
-    """The outbox as one worker sees it."""
+async def claim_lanes(after: UUID, most: int, rows_of_a_lane: int = ROWS_OF_A_LANE) -> list[Row]:
+    """Take lanes behind a conversation for their first attempts: the rows of each stand together, in order."""
+    return await store.rows(CLAIM_LANES, after, most, uuid4(), rows_of_a_lane)
 
-    def __init__(self, worker: UUID) -> None:
-        self._worker = worker
 
-    async def claim_lanes(self, after: UUID, most: int, rows_of_a_lane: int = ROWS_OF_A_LANE) -> list[Row]:
-        """Take lanes behind a conversation for their first attempts: the rows of each stand together, in order."""
-        return await store.rows(CLAIM_LANES, after, most, self._worker, rows_of_a_lane)
+async def claim_due(busy: Collection[UUID], most: int) -> list[Row]:
+    """Take what is to be tried again, except of the conversations that are busy."""
+    return await store.rows(CLAIM_DUE, list(busy), most, uuid4())
 
-    async def claim_due(self, busy: Collection[UUID], most: int) -> list[Row]:
-        """Take what is to be tried again, except of the conversations that are busy."""
-        return await store.rows(CLAIM_DUE, list(busy), most, self._worker)
 
-    async def renew(self, held: Collection[UUID]) -> set[UUID]:
-        """Hold on to what is claimed for another lease; gives what is still ours."""
-        return {row["id"] for row in await store.rows(RENEW, list(held), self._worker)}
+async def renew(held: Collection[Row]) -> set[UUID]:
+    """Hold on to what is claimed for another lease; gives what is still ours."""
+    found = await store.rows(RENEW, *_ids(held))
+    await _presence(RENEW_PRESENCE, held)
+    return {row["id"] for row in found}
 
-    async def release(self, unsent: Collection[UUID]) -> None:
-        """Give back what was claimed and not sent: no attempt was used up."""
-        await store.rows(RELEASE, list(unsent), self._worker)
 
-    async def settle(self, settled: Sequence[Settled]) -> None:
-        """Write how attempts ended."""
-        await store.rows(
-            SETTLE,
-            [one.id for one in settled],
-            [one.state for one in settled],
-            [one.step for one in settled],
-            [one.delay for one in settled],
-            [one.status for one in settled],
-            [one.error for one in settled],
-            self._worker,
-        )
-        users = [one.presence_of for one in settled if one.presence_of is not None]
-        if users:
-            await store.rows(FREE_PRESENCE, users, self._worker)
+async def release(unsent: Collection[Row]) -> None:
+    """Give back what was claimed and not sent: no attempt was used up."""
+    await store.rows(RELEASE, *_ids(unsent))
+    await _presence(FREE_PRESENCE, unsent)
 
-    @staticmethod
-    async def present(message_id: UUID) -> Row:
-        """Read what a message says now; nothing where it is gone with its conversation."""
-        return await store.row(PRESENT, message_id) or {"content": None}
 
-    @staticmethod
-    async def expire() -> int:
-        """Give up on presence that is too old to be of use; gives how many."""
-        return len(await store.rows(EXPIRE))
+async def settle(settled: Sequence[Settled]) -> None:
+    """Write how attempts ended."""
+    rows = [one.row for one in settled]
+    await store.rows(
+        SETTLE,
+        *_ids(rows),
+        [one.state for one in settled],
+        [row["step"] + 1 for row in rows],
+        [one.delay for one in settled],
+        [one.status for one in settled],
+        [one.error for one in settled],
+    )
+    await _presence(FREE_PRESENCE, rows)
 
-    @staticmethod
-    async def forget(before: UUID, most: int) -> int:
-        """Delete what was delivered and is older than an id, so many at most; gives how many."""
-        return len(await store.rows(FORGET, before, most))
+
+async def messages(message_ids: Collection[UUID]) -> dict[UUID, Row]:
+    """Read what messages say now; `content` is None where one is gone with its conversation."""
+    return {row["id"]: row for row in await store.rows(MESSAGES, list(message_ids))}
+
+
+async def expire() -> int:
+    """Give up on presence that is too old to be of use; gives how many."""
+    return len(await store.rows(EXPIRE))
+
+
+async def forget(before: UUID, most: int) -> int:
+    """Delete what was delivered and is older than an id, so many at most; gives how many."""
+    return len(await store.rows(FORGET, before, most))
+
+
+def _ids(rows: Collection[Row]) -> tuple[list[UUID], list[UUID]]:
+    return [row["id"] for row in rows], [row["lease"] for row in rows]
+
+
+async def _presence(statement: str, rows: Collection[Row]) -> None:
+    found = [(row["user_id"], row["lease"]) for row in rows if row["conversation_id"] is None]
+    if found:
+        await store.rows(statement, [user_id for user_id, _ in found], [lease for _, lease in found])

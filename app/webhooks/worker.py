@@ -18,22 +18,24 @@ from collections.abc import Coroutine, Hashable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from app import ids
 from app.database import AWAY
 from app.settings import Settings
 from app.store import Row
 from app.supervisor import Supervisor
+from app.webhooks import queue
 from app.webhooks.breaker import Breaker
 from app.webhooks.delivery import Outcome, Sender
 from app.webhooks.payload import webhook_id
-from app.webhooks.queue import LEASE, RETRIES_OF_A_LANE, Queue, Settled
+from app.webhooks.queue import LEASE, RETRIES_OF_A_LANE, Settled
 from app.webhooks.retry import next_delay
 
 FIRST_SENDERS = 48
 RETRY_SENDERS = 16
-CONNECTIONS = FIRST_SENDERS + RETRY_SENDERS
+# One for the probe, which must not wait for what hangs.
+CONNECTIONS = FIRST_SENDERS + RETRY_SENDERS + 1
 # As many lanes as keep the senders busy until the next claim.
 LANES_AT_ONCE = 2 * FIRST_SENDERS
 RETRIES_AT_ONCE = 2 * RETRY_SENDERS
@@ -43,8 +45,6 @@ PROBE_INTERVAL = 1.0
 CLAIM_PAUSE = 0.01
 SETTLE_PAUSE = 0.005
 RENEW_INTERVAL = 8.0
-# What was read longer ago is read again before it is sent: it may have been deleted since.
-FRESH = 0.25
 CLEANING_INTERVAL = 10.0
 CLEANED_AT_ONCE = 1000
 
@@ -58,17 +58,17 @@ class Worker:
     def __init__(self, settings: Settings, sender: Sender) -> None:
         self._settings = settings
         self._sender = sender
-        self._queue = Queue(uuid4())
         self._breaker = Breaker()
         self._lanes: asyncio.Queue[list[Row]] = asyncio.Queue()
         self._retries: asyncio.Queue[list[Row]] = asyncio.Queue()
-        # When the lease of each row that is held ends, by the clock of this process.
-        self._held: dict[UUID, float] = {}
+        self._held: dict[UUID, Row] = {}
         # How many retries of each lane are under way.
         self._retrying: Counter[Any] = Counter()
         self._after = _START
         self._settled: list[Settled] = []
-        self._unsent: list[UUID] = []
+        self._unsent: list[Row] = []
+        # One statement at a time changes what is held: two could lock the same rows in different order.
+        self._writing = asyncio.Lock()
         self._news = asyncio.Event()
         self._outcomes = asyncio.Event()
         self._claiming = asyncio.Lock()
@@ -123,7 +123,7 @@ class Worker:
     async def _claim_lanes(self, most: int) -> bool:
         after = self._after
         lanes: dict[UUID, list[Row]] = {}
-        for row in await self._hold(self._queue.claim_lanes(after, most)):
+        for row in await self._hold(queue.claim_lanes(after, most)):
             lanes.setdefault(row["conversation_id"], []).append(row)
         for lane in lanes.values():
             self._lanes.put_nowait(lane)
@@ -134,7 +134,7 @@ class Worker:
     async def _claim_retries(self, most: int) -> bool:
         # Of a user there is never more than one.
         busy = [lane for lane, count in self._retrying.items() if count >= RETRIES_OF_A_LANE]
-        rows = await self._hold(self._queue.claim_due(busy, most))
+        rows = await self._hold(queue.claim_due(busy, most))
         for row in rows:
             self._retrying[_lane(row)] += 1
             self._retries.put_nowait([row])
@@ -142,8 +142,8 @@ class Worker:
 
     async def _probe(self) -> bool:
         """Try whether the master is there again, with one delivery that is due."""
-        rows = await self._hold(self._queue.claim_due([], 1))
-        rows = rows or await self._hold(self._queue.claim_lanes(self._after, 1, 1))
+        rows = await self._hold(queue.claim_due([], 1))
+        rows = rows or await self._hold(queue.claim_lanes(self._after, 1, 1))
         self._after = rows[0]["conversation_id"] or _START if rows else _START
         for row in rows:
             await self._attempt(row)
@@ -151,49 +151,46 @@ class Worker:
 
     async def _hold(self, claim: Coroutine[Any, Any, list[Row]]) -> list[Row]:
         # Before the statement, so that the lease ends here no later than there.
-        now = time.monotonic()
+        held_until = time.monotonic() + LEASE
         rows = await claim
         for row in rows:
-            row["read_at"] = now
-            self._held[row["id"]] = now + LEASE
+            row["held_until"] = held_until
+            self._held[row["id"]] = row
         return rows
 
-    async def _send_forever(self, queue: asyncio.Queue[list[Row]]) -> None:
+    async def _send_forever(self, claimed: asyncio.Queue[list[Row]]) -> None:
         while True:
-            rows = await queue.get()
+            rows = await claimed.get()
             try:
                 await self._send(rows)
             finally:
-                queue.task_done()
-                if queue is self._retries:
+                claimed.task_done()
+                if claimed is self._retries:
                     self._retrying -= Counter(_lane(row) for row in rows)
 
     async def _send(self, rows: Sequence[Row]) -> None:
         """Send what a lane has to say, up to the first failure."""
         for place, row in enumerate(rows):
-            if not await self._may_send(row):
+            if not self._may_send(row):
                 self._give_back(rows[place:])
                 return
             if not await self._attempt(row):
                 self._give_back(rows[place + 1 :])
                 return
 
-    async def _may_send(self, row: Row) -> bool:
-        """Tell whether a row is still ours to send, and see to it that it says what it should by now."""
-        if self._draining or self._breaker.is_open or self._held[row["id"]] < time.monotonic():
-            return False
-        if row["message_id"] is not None and time.monotonic() - row["read_at"] > FRESH:
-            try:
-                row.update(await self._queue.present(row["message_id"]))
-            except AWAY as error:
-                _log.warning("PostgreSQL is away: %s", str(error) or type(error).__name__)
-                return False
-        return True
+    def _may_send(self, row: Row) -> bool:
+        """Tell whether a row is still ours to send."""
+        is_ours: bool = row["held_until"] > time.monotonic()
+        return is_ours and not self._draining and not self._breaker.is_open
 
     async def _attempt(self, row: Row) -> bool:
         """Send a webhook and note what came of it; False where it was not delivered."""
         try:
             outcome = await self._sender.attempt(row)
+        except AWAY as error:
+            _log.warning("PostgreSQL is away: %s", str(error) or type(error).__name__)
+            self._give_back([row])
+            return False
         except Exception:  # noqa: BLE001 - it is logged, and nothing else may suffer from it
             # Else it would be held, and hold up its conversation, for ever.
             _log.exception("the webhook %s cannot be sent", webhook_id(row))
@@ -218,9 +215,7 @@ class Worker:
         state, delay = self._next(row, outcome)
         if state == "dead":
             _log.error("the webhook %s (%s) is dead: %s", webhook_id(row), row["event"], outcome.error)
-        presence_of = row["user_id"] if row["conversation_id"] is None else None
-        step = row["step"] + 1
-        self._settled.append(Settled(row["id"], state, step, delay, outcome.status, outcome.error, presence_of))
+        self._settled.append(Settled(row, state, delay, outcome.status, outcome.error))
         self._outcomes.set()
 
     def _next(self, row: Row, outcome: Outcome) -> tuple[str, float]:
@@ -235,7 +230,7 @@ class Worker:
         return ("dead", 0.0) if delay is None else ("due", delay)
 
     def _give_back(self, rows: Sequence[Row]) -> None:
-        self._unsent += [row["id"] for row in rows]
+        self._unsent += rows
         self._outcomes.set()
 
     async def _settle_forever(self) -> None:
@@ -246,38 +241,46 @@ class Worker:
 
     async def _settle(self) -> None:
         """Write down how attempts ended and what was not sent; what fails here is tried again."""
-        self._outcomes.clear()
-        settled, unsent = self._settled, self._unsent
-        self._settled, self._unsent = [], []
-        try:
-            if settled:
-                await self._queue.settle(settled)
-            if unsent:
-                await self._queue.release(unsent)
-        except AWAY:
-            self._settled, self._unsent = settled + self._settled, unsent + self._unsent
-            self._outcomes.set()
-            raise
-        for webhook in (*(one.id for one in settled), *unsent):
-            self._held.pop(webhook, None)
+        async with self._writing:
+            self._outcomes.clear()
+            settled, unsent = self._settled, self._unsent
+            self._settled, self._unsent = [], []
+            try:
+                if settled:
+                    await queue.settle(settled)
+                # Only now: what is behind a first attempt must not be claimed before that is settled.
+                if unsent:
+                    await queue.release(unsent)
+            except Exception:
+                self._settled, self._unsent = settled + self._settled, unsent + self._unsent
+                self._outcomes.set()
+                raise
+            for row in (*(one.row for one in settled), *unsent):
+                self._let_go(row)
         # Behind what was settled there may be more of the same lane.
         self._news.set()
+
+    def _let_go(self, row: Row) -> None:
+        # It may be held again by a later claim, where the lease was lost meanwhile.
+        if self._held.get(row["id"]) is row:
+            del self._held[row["id"]]
 
     async def _renew_forever(self) -> None:
         """Hold on to what is under way; what another worker has by now is dropped."""
         while True:
             await asyncio.sleep(RENEW_INTERVAL)
-            held, now = list(self._held), time.monotonic()
-            renewed = await self._queue.renew(held) if held else set()
-            for webhook in self._held.keys() & set(held):
-                self._held[webhook] = now + LEASE if webhook in renewed else 0.0
+            async with self._writing:
+                held, held_until = list(self._held.values()), time.monotonic() + LEASE
+                renewed = await queue.renew(held) if held else set()
+            for row in held:
+                row["held_until"] = held_until if row["id"] in renewed else 0.0
 
     async def _clean_forever(self) -> None:
         """Give up on what is too old, and forget what was delivered long ago."""
         while True:
-            await self._queue.expire()
+            await queue.expire()
             before = ids.first_of(time.time() - self._settings.webhook_retention_days * 86_400)
-            while await self._queue.forget(before, CLEANED_AT_ONCE):
+            while await queue.forget(before, CLEANED_AT_ONCE):
                 continue
             await asyncio.sleep(CLEANING_INTERVAL)
 

@@ -1,30 +1,34 @@
-"""A master that takes webhooks, and pods and workers that share a database with no other test."""
+"""A master that takes webhooks, pods that write them, and workers that a test may harm."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import asyncpg
 import pytest
 from clients import Master, Rest, somebody, token
-from pods import Pod, Worker, pods
+from pods import Pod, Worker, pods, until
 from receiver import WEBHOOK_SECRET, Receiver, receiver
 
 SCHEDULE = "500ms,500ms,500ms"
+# The pods only have to know that there is one; where it is, the workers know.
+SOMEWHERE = {"WEBHOOK_URL": "http://127.0.0.1:9/", "WEBHOOK_SECRET": WEBHOOK_SECRET}
 
 
 @dataclass
 class Stack:
-    """Pods, workers, and the master to which they deliver."""
+    """Pods, workers, the master to which they deliver, and a look into the database."""
 
     receiver: Receiver
     pods: list[Pod]
-    workers: list[Worker]
     http: aiohttp.ClientSession
+    database: asyncpg.Connection
     env: dict[str, str]
     folder: Path
+    workers: list[Worker] = field(default_factory=list)
 
     def user(self, name: str = "user", pod: int = 0) -> Rest:
         user_id = somebody(name)
@@ -34,10 +38,10 @@ class Stack:
     def master(self) -> Master:
         return Master(self.http, self.pods[0].http, "", "")
 
-    async def start_worker(self) -> Worker:
-        worker = Worker(self.env, self.folder / f"worker-{len(self.workers)}.log")
+    async def start_worker(self, *, ready: bool = True, **more: str) -> Worker:
+        worker = Worker({**self.env, **more}, self.folder / f"worker-{len(self.workers)}.log")
         self.workers.append(worker)
-        await worker.start()
+        await worker.start(ready=ready)
         return worker
 
     async def listed(self, status: str) -> list[dict[str, Any]]:
@@ -45,6 +49,24 @@ class Stack:
         answer = await self.master.get(f"/api/admin/webhooks?status={status}&limit=100")
         assert answer.status == 200, answer
         return list(answer.json["items"])
+
+    async def wait_for_listed(self, status: str, count: int) -> list[dict[str, Any]]:
+        """Wait until so many webhooks have a status; gives them."""
+
+        async def are_there() -> bool:
+            return len(await self.listed(status)) == count
+
+        await until(are_there, f"{count} {status}")
+        return await self.listed(status)
+
+
+@pytest.fixture(scope="session")
+async def serving(own_servers: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[list[Pod]]:
+    """Two pods that write webhooks; at the end neither may have logged an error."""
+    env = own_servers.environment(**SOMEWHERE)
+    async with pods(env, tmp_path_factory.mktemp("serving"), 2) as started:
+        yield started
+        assert [line for pod in started for line in pod.errors()] == []
 
 
 @pytest.fixture
@@ -54,27 +76,25 @@ async def master() -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture
-def stack(own_servers: Any, master: Receiver, tmp_path: Path, http: aiohttp.ClientSession) -> Callable[..., Any]:
-    """Start pods and workers: `async with stack(pods=2, workers=1, WEBHOOK_TIMEOUT="1s") as found`."""
+def stack(
+    own_servers: Any, serving: list[Pod], master: Receiver, tmp_path: Path, http: aiohttp.ClientSession
+) -> Callable[..., Any]:
+    """Begin with an empty outbox and so many workers: `async with stack(workers=2, WEBHOOK_TIMEOUT="1s")`."""
 
     @asynccontextmanager
-    async def start(*, serving: int = 1, workers: int = 1, **more: str) -> AsyncIterator[Stack]:
-        env = own_servers.environment(
-            **{
-                "WEBHOOK_URL": master.url,
-                "WEBHOOK_SECRET": WEBHOOK_SECRET,
-                "WEBHOOK_RETRY_SCHEDULE": SCHEDULE,
-                **more,
-            }
-        )
-        async with pods(env, tmp_path, serving) as started:
-            found = Stack(master, started, [], http, env, tmp_path)
-            try:
-                for _ in range(workers):
-                    await found.start_worker()
-                yield found
-            finally:
-                for worker in found.workers:
-                    await worker.kill()
+    async def start(*, workers: int = 1, **more: str) -> AsyncIterator[Stack]:
+        webhooks = {"WEBHOOK_URL": master.url, "WEBHOOK_SECRET": WEBHOOK_SECRET, "WEBHOOK_RETRY_SCHEDULE": SCHEDULE}
+        env = own_servers.environment(**{**webhooks, **more})
+        database = await asyncpg.connect(own_servers.database_url)
+        await database.execute("DELETE FROM webhooks")
+        found = Stack(master, serving, http, database, env, tmp_path)
+        try:
+            for _ in range(workers):
+                await found.start_worker()
+            yield found
+        finally:
+            for worker in found.workers:
+                await worker.kill()
+            await database.close()
 
     return start

@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ class Received:
     body: bytes
     at: float
     json: dict[str, Any]
+    request: web.Request
+    answered_at: float | None = None
 
     @property
     def event(self) -> str:
@@ -47,6 +50,17 @@ async def accept(_: Received) -> int:
     return 200
 
 
+def answering(*statuses: int) -> Behaviour:
+    """Answer every webhook with these statuses in turn, and with the last one ever after."""
+    seen: Counter[str] = Counter()
+
+    async def answer(one: Received) -> int:
+        seen[one.id] += 1
+        return statuses[min(seen[one.id], len(statuses)) - 1]
+
+    return answer
+
+
 @dataclass
 class Receiver:
     """What a test's master was sent, and how it answers: with a status, or as it likes."""
@@ -57,11 +71,16 @@ class Receiver:
     delivered: list[Received] = field(default_factory=list)
     under_way: int = 0
     most_under_way: int = 0
+    # Of who comes and goes only those tests hear that want to: people leave seconds after the test that made them up.
+    hears_presence: bool = False
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def take(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        one = Received(request.headers["webhook-id"], request.headers, body, time.monotonic(), json.loads(body))
+        said, now = json.loads(body), time.monotonic()
+        one = Received(request.headers["webhook-id"], request.headers, body, now, said, request)
+        if one.event.startswith("user.") and not self.hears_presence:
+            return web.Response()
         async with self.news:
             self.received.append(one)
             self.under_way += 1
@@ -71,6 +90,7 @@ class Receiver:
             answer = await self.behaviour(one)
         finally:
             self.under_way -= 1
+            one.answered_at = time.monotonic()
         if isinstance(answer, int):
             async with self.news:
                 if answer < 300:
@@ -78,6 +98,11 @@ class Receiver:
                 self.news.notify_all()
             return web.Response(status=answer)
         return answer
+
+    @property
+    def contents(self) -> list[str]:
+        """List what messages said, in the order of the attempts."""
+        return [one.data["content"] for one in self.about("message.created")]
 
     def about(self, event: str) -> list[Received]:
         return [one for one in self.received if one.event == event]

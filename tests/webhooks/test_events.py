@@ -1,12 +1,12 @@
 """What the master is told, and in which words."""
 
 from clients import ear
-from pods import until
+from pods import pods
 from receiver import WEBHOOK_SECRET
 
 
 async def test_every_change_of_the_page_is_told_and_signed(stack):
-    async with stack(serving=2) as found:
+    async with stack() as found:
         anna, ben = found.user("anna"), found.user("ben", pod=1)
         group = (await anna.post("/api/conversations", {"type": "group", "participantIds": [ben.user_id]})).json
         sent = await anna.say(group["id"], "Hello!")
@@ -52,7 +52,8 @@ async def test_every_change_of_the_page_is_told_and_signed(stack):
 
 
 async def test_presence_is_told_once_per_transition(stack):
-    async with stack(serving=2) as found:
+    async with stack() as found:
+        found.receiver.hears_presence = True
         anna = found.user("anna")
         async with ear(found.pods[0], anna.user_id):
             (came,) = await found.receiver.wait_for("user.online")
@@ -99,8 +100,8 @@ async def test_an_edited_message_is_told_in_its_present_form(stack):
         assert message.data["content"] == "first"
 
 
-async def test_nothing_is_written_without_an_address(stack):
-    async with stack(workers=0, WEBHOOK_URL="") as found:
+async def test_nothing_is_written_without_an_address(stack, own_servers, tmp_path):
+    async with stack(workers=0) as found, pods(own_servers.environment(), tmp_path, 1) as found.pods:
         anna = found.user("anna")
         room = await anna.group()
         sent = await anna.say(room, "hello")
@@ -108,24 +109,7 @@ async def test_nothing_is_written_without_an_address(stack):
         await anna.delete(f"/api/messages/{sent['id']}")
         async with ear(found.pods[0], anna.user_id):
             pass
-        answer = await found.master.get("/api/admin/webhooks")
-        assert answer.json == {"items": []}
+        users = "SELECT count(*) FROM webhooks WHERE user_id = $1"
+        assert await found.database.fetchval(users, anna.user_id) == 0
 
 
-async def test_stats_count_what_is_pending_and_dead(stack):
-    async def refuse(_):
-        return 400
-
-    async with stack(workers=0, WEBHOOK_RETRY_SCHEDULE="100ms") as found:
-        anna = found.user("anna")
-        await anna.group()
-        await anna.group()
-        stats = await found.master.get("/api/admin/stats")
-        assert stats.json["webhooks"] == {"pending": 2, "dead": 0}
-        found.receiver.behaviour = refuse
-        await found.start_worker()
-
-        async def two_are_dead():
-            return len(await found.listed("dead")) == 2
-
-        await until(two_are_dead, "two dead")
