@@ -64,7 +64,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     supervisor.loop("sweep", fanout.sweep_forever)
     supervisor.loop("fill", fanout.repair.fill_forever, database.AWAY)
     supervisor.loop("look", fanout.repair.look_forever, database.AWAY)
-    supervisor.loop("beat", lambda: presence.beat_forever(deps))
+    supervisor.loop("beat", lambda: presence.beat_forever(deps), database.AWAY)
     supervisor.loop("settle", lambda: presence.settle_forever(deps), database.AWAY)
     supervisor.loop("clean", lambda: chores.clean_forever(deps), database.AWAY)
     supervisor.loop("chores", lambda: chores.work_forever(deps), database.AWAY)

@@ -13,8 +13,9 @@ Row = dict[str, Any]
 # long as that statement alone. The head is locked before the membership is read, and the membership is locked as
 # well, because a removal that commits while this waits for the head must be seen: a locked row is read anew. So
 # must a hiding, which FOR KEY SHARE would not see; `pair` is read only where a direct conversation was hidden.
-# A deleted user is refused here too, by the time at which the token was issued; and a message that was sent before
-# under the same id gives nothing, so that only two of one moment meet the unique index.
+# A deleted user is refused here too, by the time at which the token was issued; the function reads what is there
+# when it is called, so that a deletion during the wait is seen. And a message that was sent before under the same
+# id gives nothing, so that only two of one moment meet the unique index.
 SEND_MESSAGE = """
 WITH head AS MATERIALIZED (
     SELECT conversation_id, last_message_seq, is_hidden
@@ -23,7 +24,7 @@ WITH head AS MATERIALIZED (
     SELECT p.conversation_id
     FROM head, participants p
     WHERE p.conversation_id = $2 AND p.user_id = $3::varchar
-          AND NOT EXISTS (SELECT 1 FROM users WHERE id = $3::varchar AND refused_until >= $8)
+          AND NOT is_refused($3::varchar, $8)
           AND NOT EXISTS (
               SELECT 1 FROM messages
               WHERE conversation_id = $2 AND sender_id = $3::varchar AND client_message_id = $6::varchar
@@ -44,12 +45,16 @@ WITH head AS MATERIALIZED (
     RETURNING *
 ), pair AS MATERIALIZED (
     SELECT p.user_id, p.hidden_seq FROM participants p WHERE p.conversation_id = $2 FOR SHARE
+), revealed AS MATERIALIZED (
+    SELECT CASE WHEN head.is_hidden THEN ARRAY(
+        SELECT user_id FROM pair WHERE hidden_seq >= head.last_message_seq
+    ) END AS users
+    FROM stored, head
+), noticed AS (
+    INSERT INTO notices (kind, user_id, conversation_id)
+    SELECT 'revealed', person.user_id, $2 FROM revealed, unnest(revealed.users) AS person (user_id)
 )
-SELECT stored.*, '[]' AS reactions,
-       CASE WHEN head.is_hidden THEN ARRAY(
-           SELECT user_id FROM pair WHERE hidden_seq >= head.last_message_seq
-       ) END AS revealed_to
-FROM stored, head
+SELECT stored.*, '[]' AS reactions, revealed.users AS revealed_to FROM stored, revealed
 """
 
 # All holes of a pod at once: what each conversation has after the seq that was delivered last. A message is its
@@ -99,8 +104,12 @@ FROM (
 GROUP BY conversation_id
 """
 
+# What ended the hiding of a conversation is the first message that was stored in the same transaction.
 NOTICES_SINCE = """
-SELECT kind, user_id, conversation_id, floor(extract(epoch FROM created_at))::bigint AS second
+SELECT id, kind, user_id, conversation_id, floor(extract(epoch FROM created_at))::bigint AS second,
+       CASE WHEN kind = 'revealed' THEN (
+           SELECT min(seq) FROM messages WHERE xid = notices.xid AND conversation_id = notices.conversation_id
+       ) END AS seq
 FROM notices WHERE xid >= $1::text::xid8 ORDER BY id
 """
 

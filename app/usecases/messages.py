@@ -18,7 +18,6 @@ from app.schemas import EditMessage, MessagePage, MessageView, SendMessage, enco
 from app.store import NewMessage, Row
 from app.usecases.access import require_message, require_participant
 from app.usecases.changing import Changing, changing
-from app.usecases.conversations import welcome
 
 
 async def send_message(
@@ -41,8 +40,9 @@ async def send_message(
         return views.message(await _sent_before(new)), False
     message = views.message(row)
     if row["revealed_to"]:
-        await welcome(deps, conversation_id, row["revealed_to"])
-    deps.fanout.announce(events.message_new(conversation_id, message))
+        deps.fanout.reveal(conversation_id)
+    else:
+        deps.fanout.announce(events.message_new(conversation_id, message))
     return message, True
 
 
