@@ -39,7 +39,6 @@ class Pod:
     health: Health
     database: Database
     presence: Presence
-    outbox: Outbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +81,10 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     supervisor.loop("sweep", fanout.sweep_forever)
     supervisor.loop("fill", fanout.repair.fill_forever, database.AWAY)
     supervisor.loop("look", fanout.repair.look_forever, database.AWAY)
-    supervisor.loop("beat", lambda: presence.beat_forever(deps))
+    supervisor.loop("beat", lambda: presence.beat_forever(deps), database.AWAY)
     supervisor.loop("settle", lambda: presence.settle_forever(deps), database.AWAY)
     supervisor.loop("clean", lambda: chores.clean_forever(deps), database.AWAY)
     if deps.outbox.is_on:
-        supervisor.loop("tell presence", deps.outbox.write_presence_forever, database.AWAY)
         supervisor.loop("look for worker", lambda: deps.outbox.look_for_worker_forever(redis), database.AWAY)
     supervisor.loop("chores", lambda: chores.work_forever(deps), database.AWAY)
     return Pod(
@@ -95,7 +93,6 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         health=health,
         database=deps.database,
         presence=deps.presence,
-        outbox=deps.outbox,
     )
 
 

@@ -25,6 +25,8 @@ _CONVERSATION_CHANNEL = "chat:c:"
 _USER_CHANNEL = "chat:u:"
 # The seq of an event that has none.
 _UNNUMBERED = 0
+# Where there is no event to send: a pod is told what to do.
+_NOTHING = Event("-", b"")
 # What a message on a user's channel asks for.
 _INVITE, _TELL, _EXPEL, _EVICT = b"invite", b"tell", b"expel", b"evict"
 
@@ -42,8 +44,8 @@ class Fanout:
         self._pod = uuid4().hex.encode()
         self._rooms = Rooms(encode)
         self.repair = Repair(bus, self._rooms, self._on_notice)
-        # The number of the latest change of presence that was told of each user.
-        self._presence: dict[str, int] = {}
+        # Who was told of whom: the number of the latest change of presence.
+        self._presence: dict[tuple[str, str], int] = {}
         # Users whose last socket may have gone.
         self._left: set[str] = set()
         self._invitations: asyncio.Queue[Invitation] = asyncio.Queue(MAX_INVITATIONS)
@@ -94,6 +96,11 @@ class Fanout:
         self._rooms.receive(change)
         self._publish(change.conversation_id, change.seq, change.event)
 
+    def reveal(self, conversation_id: UUID) -> None:
+        """Deliver a committed message that ended a hiding: all pods read it, and who is told of it before."""
+        self.repair.mark(conversation_id)
+        self._publish(conversation_id, _UNNUMBERED, _NOTHING)
+
     def tell_room(self, conversation_id: UUID, event: Event) -> None:
         """Send an event without a seq to everybody in a conversation; nobody hears themselves type."""
         self._tell_room(conversation_id, event)
@@ -119,13 +126,12 @@ class Fanout:
     def expel(self, user_id: str, until: int) -> None:
         """End all sockets of a user who was deleted at a second, wherever they are."""
         self._expel(user_id, until)
-        self._bus.publish(_USER_CHANNEL + user_id, self._news(_EXPEL, b"- %d" % until, Event("-", b"")))
+        self._bus.publish(_USER_CHANNEL + user_id, self._news(_EXPEL, b"- %d" % until, _NOTHING))
 
     def evict(self, user_id: str, socket_id: str) -> None:
         """End one socket of a user, wherever it is: there are too many."""
         self._evict(user_id, socket_id)
-        event = Event("-", b"")
-        self._bus.publish(_USER_CHANNEL + user_id, self._news(_EVICT, socket_id.encode() + b" -", event))
+        self._bus.publish(_USER_CHANNEL + user_id, self._news(_EVICT, socket_id.encode() + b" -", _NOTHING))
 
     def _publish(self, conversation_id: UUID, seq: int, event: Event) -> None:
         payload = b"%b %d %b %b" % (self._pod, seq, event.name.encode(), event.data)
@@ -143,7 +149,9 @@ class Fanout:
             _, seq, name, data = payload.split(b" ", 3)
             conversation_id = UUID(hex=channel.removeprefix(_CONVERSATION_CHANNEL))
             event = Event(name.decode(), data)
-            if int(seq) == _UNNUMBERED:
+            if event == _NOTHING:
+                self.repair.mark(conversation_id)
+            elif int(seq) == _UNNUMBERED:
                 self._tell_room(conversation_id, event)
             else:
                 self._rooms.receive(Change(conversation_id, int(seq), event))
@@ -172,20 +180,23 @@ class Fanout:
 
     def _tell(self, user_id: str, event: Event) -> None:
         person = self._rooms.people.get(user_id)
-        if person is not None and not self._is_overtaken(event):
+        if person is not None and not self._is_old_news(user_id, event):
             self._rooms.send(person.subscribers, event)
 
-    def _is_overtaken(self, event: Event) -> bool:
-        """Tell whether a user's coming or going is news no more: two pods may tell of two changes out of order."""
+    def _is_old_news(self, user_id: str, event: Event) -> bool:
+        """Tell whether somebody heard already that another came or went, or of what that one did since.
+
+        A change may be told twice, and two pods may tell of two changes out of order.
+        """
         change = events.presence_change(event)
         if change is None:
             return False
-        user_id, number = change
-        last = self._presence.pop(user_id, 0)
-        self._presence[user_id] = max(last, number)
+        whom, number = change
+        last = self._presence.pop((user_id, whom), 0)
+        self._presence[user_id, whom] = max(last, number)
         if len(self._presence) > MAX_REMEMBERED_PRESENCE:
             del self._presence[next(iter(self._presence))]
-        return number < last
+        return number <= last
 
     def _expel(self, user_id: str, until: int) -> None:
         person = self._rooms.people.get(user_id)
@@ -210,10 +221,18 @@ class Fanout:
             inside = room.subscribers if room else set()
             if person is not None and not inside.issuperset(person.subscribers):
                 await self.welcome(notice["conversation_id"], notice["user_id"])
+        elif notice["kind"] == "revealed":
+            await self._reveal(notice)
         elif notice["kind"] == "dissolved":
             self._tell_room(notice["conversation_id"], events.conversation_deleted(notice["conversation_id"]))
         elif notice["kind"] == "expelled":
             self._expel(notice["user_id"], notice["second"])
+
+    async def _reveal(self, notice: store.Row) -> None:
+        """Show a conversation to who had hidden it, unless what ended that was delivered: it was shown before."""
+        room = self._rooms.rooms.get(notice["conversation_id"])
+        if room is not None and room.delivered is not None and room.delivered < notice["seq"]:
+            await self.welcome(notice["conversation_id"], notice["user_id"])
 
     # Rooms come and go.
 

@@ -83,10 +83,6 @@ class Outbox:
         self.is_on = settings.webhook_url is not None
         self._bus = bus
         self._waking = False
-        # What is to be told of each user's presence, the newest, until it is written: PostgreSQL may be away.
-        self._presence: dict[str, tuple[PresenceChange, datetime]] = {}
-        self._has_presence = asyncio.Event()
-        self._writing_presence = asyncio.Lock()
 
     async def append(self, conversation_id: UUID, webhooks: Sequence[Webhook]) -> None:
         """Write what the master is to be told, in the transaction that is open."""
@@ -104,34 +100,14 @@ class Outbox:
             [told.created_at for told in webhooks],
         )
 
-    def tell_presence(self, change: PresenceChange) -> None:
-        """Have it written that a user came or went: at once, or as soon as PostgreSQL is there."""
-        if self.is_on:
-            self._presence[change.user_id] = change, datetime.now(UTC)
-            self._has_presence.set()
-
-    async def write_presence_forever(self) -> None:
-        """Write who came and went."""
-        while True:
-            await self._has_presence.wait()
-            await self.write_presence()
-
-    async def write_presence(self) -> None:
-        """Write all that is known by now of who came and went."""
-        async with self._writing_presence:
-            self._has_presence.clear()
-            try:
-                while self._presence:
-                    await self._append_presence(*next(iter(self._presence.values())))
-            finally:
-                if self._presence:
-                    self._has_presence.set()
-
-    async def _append_presence(self, change: PresenceChange, at: datetime) -> None:
+    async def append_presence(self, change: PresenceChange) -> None:
+        """Write that a user came or went; the same transition twice is one."""
+        if not self.is_on:
+            return
         event = events.USER_CAME if change.is_online else events.USER_WENT
+        # Numbers follow the clock, in milliseconds.
+        at = datetime.fromtimestamp(change.number / 1000, UTC)
         await store.rows(APPEND_PRESENCE, ids.new_id(), event, change.number, change.user_id, at)
-        if self._presence[change.user_id][0] is change:
-            del self._presence[change.user_id]
         self.wake()
 
     def wake(self) -> None:

@@ -6,6 +6,7 @@
     chat:sockets:<user>   the ids of a user's sockets by their age
     chat:user:<user>      `on`: 1 or 0; `at`: the number of the last change; `seen`; and a field for each pod
     chat:leaving          users without a socket by the time at which they are offline
+    chat:untold           users whose last change is being told, by the time at which another pod does it
     chat:epoch            when what Redis knew was lost; 0 where nothing ever was
 
     offline ── first socket: user:online ─▶ online ── last socket gone ─▶ leaving ── 3 s: user:offline ─▶ offline
@@ -14,6 +15,9 @@
 A heartbeat costs a few commands, however many sockets a pod has. The users of a pod whose lease has ended are
 taken out by any other. When Redis has lost its state each pod tells anew whom it has, which is no change: for some
 seconds nobody comes online by it. Numbers of changes only grow, also over a loss: they follow the clock.
+
+A change is UNTOLD from its decision until `told`, in case the pod that decided dies in between. So it may be told
+twice, under the same number: whoever hears of it drops what is not newer.
 """
 
 import asyncio
@@ -34,16 +38,23 @@ HEARTBEAT = 3.0
 GRACE_MS = 3_000
 # After a loss: long enough for every pod to notice and to tell whom it has.
 QUIET_MS = 8_000
+# How long a pod may take to tell a change before another one does.
+TELLING_MS = 2_000
 SEEN_MS = 90 * 86_400_000
 BATCH = 200
 
-_NOW = """
+_NOW = (
+    f"local TELLING = {TELLING_MS}"
+    """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function change(key, on)
     local at = math.max(now, tonumber(redis.call('HGET', key, 'at') or 0) + 1)
     redis.call('HSET', key, 'on', on, 'at', string.format('%d', at))
     return at
+end
+local function must_tell(user)
+    redis.call('ZADD', 'chat:untold', now + TELLING, user)
 end
 local function is_alone(key)
     for _, field in ipairs(redis.call('HKEYS', key)) do
@@ -52,6 +63,7 @@ local function is_alone(key)
     return true
 end
 """
+)
 
 # ARGV: pod, whether the pod knows an epoch, then users. Gives the number of the change for each who came online.
 _OPEN = (
@@ -71,6 +83,7 @@ for place = 4, #ARGV do
     redis.call('ZREM', 'chat:leaving', ARGV[place])
     local is_new = redis.call('HGET', key, 'on') ~= '1'
     local at = is_new and change(key, 1) or 0
+    if is_new and not is_quiet then must_tell(ARGV[place]) end
     changes[#changes + 1] = is_quiet and 0 or at
     redis.call('PERSIST', key)
 end
@@ -93,7 +106,7 @@ return redis.status_reply('OK')
 """
 )
 
-# ARGV: how long to remember, how many at once. Gives users and the numbers of their changes to offline.
+# ARGV: how long to remember, how many at once. Gives users, whether each is online, and the number of that change.
 _SETTLE = (
     _NOW
     + """
@@ -114,14 +127,30 @@ for _, user in ipairs(redis.call('ZRANGEBYSCORE', 'chat:leaving', 0, now, 'LIMIT
     local key = 'chat:user:' .. user
     redis.call('ZREM', 'chat:leaving', user)
     if is_alone(key) and redis.call('HGET', key, 'on') == '1' then
-        changes[#changes + 1] = user
-        changes[#changes + 1] = string.format('%d', change(key, 0))
+        local at = change(key, 0)
+        must_tell(user)
+        changes[#changes + 1] = {user, '0', string.format('%d', at)}
         redis.call('PEXPIRE', key, tonumber(ARGV[1]))
+    end
+end
+for _, user in ipairs(redis.call('ZRANGEBYSCORE', 'chat:untold', 0, now, 'LIMIT', 0, tonumber(ARGV[2]))) do
+    local last = redis.call('HMGET', 'chat:user:' .. user, 'on', 'at')
+    if last[2] then
+        must_tell(user)
+        changes[#changes + 1] = {user, last[1], last[2]}
+    else
+        redis.call('ZREM', 'chat:untold', user)
     end
 end
 return changes
 """
 )
+
+# ARGV: a user and the number of the change that was told. A later one remains to be told.
+_TOLD = """
+if redis.call('HGET', 'chat:user:' .. ARGV[1], 'at') == ARGV[2] then redis.call('ZREM', 'chat:untold', ARGV[1]) end
+return redis.status_reply('OK')
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -155,6 +184,7 @@ class Presence:
         self._open = redis.register_script(_OPEN)
         self._close = redis.register_script(_CLOSE)
         self._settle = redis.register_script(_SETTLE)
+        self._told = redis.register_script(_TOLD)
 
     async def opened(self, user_id: str) -> PresenceChange | None:
         """Note a socket of a user's; gives the change where they come online by it."""
@@ -162,11 +192,18 @@ class Presence:
         if self._sockets[user_id] > 1:
             return None
         try:
-            (number,) = await self._tell([user_id])
+            changes = await self._enter([user_id])
         except AWAY as error:
             _log.debug("presence pauses, Redis is away: %s", error)
             return None
-        return PresenceChange(user_id, is_online=True, number=number) if number else None
+        return changes[0] if changes else None
+
+    async def told(self, change: PresenceChange) -> None:
+        """Note that a change was told to those whom it concerns; before that any pod may come to tell it."""
+        try:
+            await self._told(args=[change.user_id, change.number])
+        except AWAY as error:
+            _log.debug("presence pauses, Redis is away: %s", error)
 
     async def closed(self, user_id: str) -> None:
         """Note that a socket of a user's is gone."""
@@ -209,13 +246,20 @@ class Presence:
         except AWAY as error:
             _log.debug("presence pauses, Redis is away: %s", error)
 
-    async def _tell(self, user_ids: Sequence[str]) -> list[int]:
-        changes = await self._open(args=[self._pod, int(self._knows_epoch), QUIET_MS, *user_ids])
+    async def _enter(self, user_ids: Sequence[str]) -> list[PresenceChange]:
+        numbers = await self._open(args=[self._pod, int(self._knows_epoch), QUIET_MS, *user_ids])
         self._knows_epoch = True
-        return [int(number) for number in changes]
+        return [
+            PresenceChange(user_id, is_online=True, number=int(number))
+            for user_id, number in zip(user_ids, numbers, strict=True)
+            if int(number)
+        ]
 
-    async def beat(self) -> None:
-        """Hold the lease of this pod, and restore what Redis has lost."""
+    async def beat(self) -> list[PresenceChange]:
+        """Hold the lease of this pod, and restore what Redis has lost.
+
+        Gives who comes online by it: those whom others took for gone, because this pod had stood still.
+        """
         seconds, microseconds = await self._redis.time()
         end = seconds * 1000 + microseconds // 1000 + LEASE_MS
         async with self._redis.pipeline(transaction=False) as pipe:
@@ -224,15 +268,18 @@ class Presence:
             pipe.scard(f"chat:pod:{self._pod}")
             *_, listed = await pipe.execute()
         users = list(self._sockets)
+        changes: list[PresenceChange] = []
         if listed != len(users):
             for start in range(0, len(users), BATCH):
-                await self._tell(users[start : start + BATCH])
+                changes += await self._enter(users[start : start + BATCH])
+        return changes
 
     async def settle(self) -> list[PresenceChange]:
-        """Take out the users of dead pods, and give those who are offline from now on."""
+        """Take out the users of dead pods; gives who is offline from now on, and what nobody has told in time."""
         found = await self._settle(args=[SEEN_MS, BATCH])
-        pairs = zip(found[::2], found[1::2], strict=True)
-        return [PresenceChange(str(user_id), is_online=False, number=int(number)) for user_id, number in pairs]
+        return [
+            PresenceChange(str(user_id), is_online=on == "1", number=int(number)) for user_id, on, number in found
+        ]
 
     async def hand_back(self) -> None:
         """Give up the lease: this pod has no sockets any more."""

@@ -35,6 +35,9 @@ class Repair:
         self._hole_found = asyncio.Event()
         self._look_now = asyncio.Event()
         self._horizon: str | None = None
+        self._hearing = asyncio.Lock()
+        # The ids of the notices since the horizon that were acted on.
+        self._heard: set[int] = set()
 
     def mark(self, conversation_id: UUID) -> None:
         """Note that a room waits for a change that it has not got."""
@@ -62,6 +65,9 @@ class Repair:
         }
         try:
             changes = await eventlog.changes_after(positions, BATCH) if positions else []
+            if changes:
+                # Read after the changes, so that theirs are among them, and acted on before those are delivered.
+                await self._hear_notices()
         except Exception:
             self._holes |= holes
             self._hole_found.set()
@@ -120,10 +126,21 @@ class Repair:
         # The horizon is taken before the rows are read: what commits in between is seen twice, never missed.
         horizon = await store.horizon()
         if self._horizon is not None:
-            for conversation_id, last_seq in (await store.committed_since(self._horizon)).items():
+            committed = await store.committed_since(self._horizon)
+            await self._hear_notices()
+            for conversation_id, last_seq in committed.items():
                 room = self._rooms.rooms.get(conversation_id)
                 if room is not None and room.delivered is not None and room.delivered < last_seq:
                     self.mark(conversation_id)
-            for notice in await store.notices_since(self._horizon):
-                await self._on_notice(notice)
         self._horizon = horizon
+
+    async def _hear_notices(self) -> None:
+        """Act on the notices since the last look, on each once."""
+        async with self._hearing:
+            if self._horizon is None:
+                return
+            notices = await store.notices_since(self._horizon)
+            for notice in notices:
+                if notice["id"] not in self._heard:
+                    await self._on_notice(notice)
+            self._heard = {notice["id"] for notice in notices}

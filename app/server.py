@@ -116,10 +116,6 @@ async def _drain(pod: bootstrap.Pod, within: float) -> None:
         _log.warning("the drain did not finish in time")
     await pod.realtime.stop()
     await pod.presence.hand_back()
-    try:
-        await pod.outbox.write_presence()
-    except database.AWAY as error:
-        _log.warning("who came and went at the end is not told: %s", str(error) or type(error).__name__)
 
 
 def stop_signals() -> asyncio.Event:

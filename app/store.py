@@ -36,7 +36,7 @@ WITH head AS MATERIALIZED (
         FOR KEY SHARE
     ) member
     CROSS JOIN moment
-    WHERE NOT EXISTS (SELECT 1 FROM users WHERE id = input.sender_id AND refused_until >= input.token_second)
+    WHERE NOT {refused}
           AND NOT EXISTS (
               SELECT 1 FROM messages m
               WHERE m.conversation_id = input.conversation_id AND m.sender_id = input.sender_id
@@ -60,28 +60,40 @@ WITH head AS MATERIALIZED (
 
 # What was stored, by its place among the values, and the conversations whose heads were free.
 SEND = (
-    _SEND.format(free="AND NOT is_hidden", skip="SKIP LOCKED")
+    _SEND.format(
+        free="AND NOT is_hidden",
+        skip="SKIP LOCKED",
+        refused="EXISTS (SELECT 1 FROM users WHERE id = input.sender_id AND refused_until >= input.token_second)",
+    )
     + """
-SELECT place, NULL AS conversation_id, seq, at, NULL::text[] AS revealed_to FROM accepted
+SELECT place, NULL AS conversation_id, seq, at, false AS is_revealing FROM accepted
 UNION ALL
 SELECT NULL, conversation_id, NULL, NULL, NULL FROM head
 """
 )
 
-# The same for one conversation whose head is waited for. Whoever has hidden it is shown it again by the first
-# message, and gets `conversation:new`. FOR KEY SHARE would not see a hiding that commits meanwhile, so `pair` is
-# read anew; and only where a direct conversation was hidden.
+# The same for one conversation whose head is waited for: the function reads what is there when it is called, so
+# that a deletion during the wait is seen. Whoever has hidden the conversation is shown it again by the first
+# message. FOR KEY SHARE would not see a hiding that commits meanwhile, so `pair` is read anew; and only where a
+# direct conversation was hidden.
 SEND_IN_LINE = (
-    _SEND.format(free="", skip="")
+    _SEND.format(free="", skip="", refused="is_refused(input.sender_id, input.token_second)")
     + """
 , pair AS MATERIALIZED (
     SELECT user_id, hidden_seq FROM participants WHERE conversation_id = ANY($2::uuid[]) FOR SHARE
+), revealed AS MATERIALIZED (
+    SELECT CASE WHEN head.is_hidden THEN ARRAY(
+        SELECT user_id FROM pair WHERE hidden_seq >= head.last_message_seq
+    ) END AS users
+    FROM head WHERE EXISTS (SELECT 1 FROM accepted)
+), noticed AS (
+    INSERT INTO notices (kind, user_id, conversation_id)
+    SELECT 'revealed', person.user_id, head.conversation_id
+    FROM head, revealed, unnest(revealed.users) AS person (user_id)
 )
 SELECT accepted.place, NULL AS conversation_id, accepted.seq, accepted.at,
-       CASE WHEN head.is_hidden AND accepted.seq = head.last_seq + 1 THEN ARRAY(
-           SELECT user_id FROM pair WHERE hidden_seq >= head.last_message_seq
-       ) END AS revealed_to
-FROM accepted CROSS JOIN head
+       cardinality(revealed.users) > 0 AS is_revealing
+FROM accepted CROSS JOIN revealed
 UNION ALL
 SELECT NULL, conversation_id, NULL, NULL, NULL FROM head
 """
@@ -134,8 +146,12 @@ FROM (
 GROUP BY conversation_id
 """
 
+# What ended the hiding of a conversation is the first message that was stored in the same transaction.
 NOTICES_SINCE = """
-SELECT kind, user_id, conversation_id, floor(extract(epoch FROM created_at))::bigint AS second
+SELECT id, kind, user_id, conversation_id, floor(extract(epoch FROM created_at))::bigint AS second,
+       CASE WHEN kind = 'revealed' THEN (
+           SELECT min(seq) FROM messages WHERE xid = notices.xid AND conversation_id = notices.conversation_id
+       ) END AS seq
 FROM notices WHERE xid >= $1::text::xid8 ORDER BY id
 """
 

@@ -12,7 +12,7 @@ connections of their own, so that a conversation that is held for seconds holds 
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -37,11 +37,11 @@ _R = TypeVar("_R")
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Where a message stands, and who is shown a hidden conversation again by it."""
+    """Where a message stands, and whether it ends somebody's hiding of the conversation."""
 
     seq: int
     created_at: datetime
-    revealed_to: Sequence[str] | None
+    is_revealing: bool
 
 
 class Send:
@@ -200,11 +200,11 @@ class Writer:
         """Tell senders what came of their messages; gives those whose head was not free."""
         stored: dict[int, Stored] = {}
         free: set[UUID] = set()
-        for place, conversation_id, seq, at, revealed_to in rows:
+        for place, conversation_id, seq, at, is_revealing in rows:
             if place is None:
                 free.add(conversation_id)
             else:
-                stored[place] = Stored(seq, at, revealed_to)
+                stored[place] = Stored(seq, at, is_revealing)
         busy = []
         for place, send in enumerate(sends, 1):
             found = stored.get(place)

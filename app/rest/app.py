@@ -30,13 +30,16 @@ _log = logging.getLogger(__name__)
 
 
 class ServiceRequest(Request[App, SimpleNamespace]):
-    """A request whose address may be no address: that one leads nowhere, where Sanic's would raise."""
+    """A request as routes take it: HEAD is GET, and what is no address leads nowhere, where Sanic would raise."""
 
     def __init__(self, url_bytes: bytes, *args: Any, **kwargs: Any) -> None:
         try:
             super().__init__(url_bytes, *args, **kwargs)
         except BadURL:
             super().__init__(b"/", *args, **kwargs)
+        if self.method == "HEAD":
+            # What GET answers; Sanic keeps the body to itself.
+            self.method = "GET"
 
 
 def create_app(deps: Deps, state: Health) -> App:

@@ -1,7 +1,6 @@
 """What people say."""
 
 import hashlib
-from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
 from uuid import UUID
@@ -17,7 +16,6 @@ from app.schemas import EditMessage, MessagePage, MessageView, SendMessage, enco
 from app.store import NewMessage, Row
 from app.usecases.access import require_message, require_participant
 from app.usecases.changing import Changing, changing
-from app.usecases.conversations import welcome
 from app.writer import Stored
 
 
@@ -36,20 +34,18 @@ async def send_message(
     if sent is None:
         await require_participant(conversation_id, actor)
         return views.message(await _sent_before(new)), False
-    message, revealed_to = sent
-    if revealed_to:
-        await welcome(deps, conversation_id, revealed_to)
-        deps.fanout.announce(events.message_new(conversation_id, message))
-    return message, True
+    return sent, True
 
 
-def _announce(deps: Deps, new: NewMessage, stored: Stored) -> tuple[MessageView, Sequence[str]]:
-    """Tell of a message that is committed, unless it ends a hiding: `conversation:new` has to come before."""
+def _announce(deps: Deps, new: NewMessage, stored: Stored) -> MessageView:
+    """Tell of a message that is committed; what ends a hiding is preceded by `conversation:new`."""
     message = views.sent_message(new, stored)
-    if not stored.revealed_to:
+    if stored.is_revealing:
+        deps.fanout.reveal(new.conversation_id)
+    else:
         deps.fanout.announce(events.message_new(new.conversation_id, message))
     deps.outbox.wake()
-    return message, stored.revealed_to or ()
+    return message
 
 
 def _new_message(actor: Actor, conversation_id: UUID, command: SendMessage) -> NewMessage:

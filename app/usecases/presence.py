@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from uuid import UUID
 
 import msgspec
@@ -78,33 +78,33 @@ async def _contacts(deps: Deps, user_id: str, among: list[str] | None = None) ->
     return [contact["user_id"] for contact in found]
 
 
-async def announce(deps: Deps, changes: Sequence[PresenceChange]) -> None:
-    """Tell changes to the master, and each to those who share a conversation with the user."""
-    # All, before anything can fail: they were decided, and nobody decides them again.
-    for change in changes:
-        deps.outbox.tell_presence(change)
-    for change in changes:
-        event = events.user_presence(change.user_id, change.number, is_online=change.is_online)
-        deps.fanout.tell(await _contacts(deps, change.user_id), event)
+async def announce(deps: Deps, change: PresenceChange) -> None:
+    """Tell a change to the master and to those who share a conversation with the user; twice does no harm."""
+    await deps.outbox.append_presence(change)
+    event = events.user_presence(change.user_id, change.number, is_online=change.is_online)
+    deps.fanout.tell(await _contacts(deps, change.user_id), event)
+    await deps.presence.told(change)
 
 
 async def beat_forever(deps: Deps) -> None:
     """Hold the lease of this pod."""
     while True:
-        try:
-            await deps.presence.beat()
-        except AWAY as error:
-            _log.debug("presence pauses, Redis is away: %s", error)
+        await _announce_all(deps, deps.presence.beat())
         await asyncio.sleep(HEARTBEAT)
 
 
 async def settle_forever(deps: Deps) -> None:
     """Find out who has gone, also with a pod that died, and tell it."""
     while True:
-        try:
-            gone = await deps.presence.settle()
-        except AWAY as error:
-            _log.debug("presence pauses, Redis is away: %s", error)
-            gone = []
-        await announce(deps, gone)
+        await _announce_all(deps, deps.presence.settle())
         await asyncio.sleep(SETTLE_INTERVAL)
+
+
+async def _announce_all(deps: Deps, found: Awaitable[list[PresenceChange]]) -> None:
+    try:
+        changes = await found
+    except AWAY as error:
+        _log.debug("presence pauses, Redis is away: %s", error)
+        return
+    for change in changes:
+        await announce(deps, change)

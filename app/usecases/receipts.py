@@ -6,7 +6,7 @@ from app import events, ids, store
 from app.auth import policy
 from app.auth.actor import Actor
 from app.deps import Deps
-from app.errors import NotFound
+from app.errors import NotFound, Unauthorized
 from app.limits import Action
 from app.receipts import Receipt
 from app.schemas import ReadView, timestamp
@@ -22,7 +22,7 @@ WITH target AS (
 UPDATE participants p
 SET last_read_seq = target.seq, last_read_at = clock_timestamp()
 FROM target
-WHERE p.conversation_id = $1 AND p.user_id = $2 AND p.last_read_seq < target.seq
+WHERE p.conversation_id = $1 AND p.user_id = $2 AND p.last_read_seq < target.seq AND NOT is_refused($2, $5)
 RETURNING p.last_read_seq, p.last_read_at, target.id AS message_id,
           (SELECT count(*) > $4 FROM (
               SELECT 1 FROM participants WHERE conversation_id = $1 LIMIT $4::bigint + 1
@@ -30,7 +30,7 @@ RETURNING p.last_read_seq, p.last_read_at, target.id AS message_id,
 """
 
 WHERE_NOW = """
-SELECT last_read_seq, coalesce(last_read_at, joined_at) AS last_read_at
+SELECT last_read_seq, coalesce(last_read_at, joined_at) AS last_read_at, is_refused($2, $3) AS is_refused
 FROM participants WHERE conversation_id = $1 AND user_id = $2
 """
 
@@ -52,16 +52,19 @@ async def read_conversation(deps: Deps, actor: Actor, conversation_id: UUID) -> 
 
 async def _read(deps: Deps, actor: Actor, conversation_id: UUID, seq: int | None) -> ReadView:
     await require_participant(conversation_id, actor)
-    moved = await store.row(ADVANCE, conversation_id, actor.user_id, seq, deps.settings.large_group)
+    second = actor.issued_second
+    moved = await store.row(ADVANCE, conversation_id, actor.user_id, seq, deps.settings.large_group, second)
     if moved is not None:
         event = events.message_read(
             conversation_id, moved["message_id"], actor.user_id, moved["last_read_seq"], moved["last_read_at"]
         )
         receipt = Receipt(conversation_id, actor.user_id, moved["last_read_seq"], event, moved["is_large"])
         await deps.receipts.announce(receipt)
-    now = moved or await store.row(WHERE_NOW, conversation_id, actor.user_id)
+    now = moved or await store.row(WHERE_NOW, conversation_id, actor.user_id, second)
     if now is None:
         raise NotFound("You were removed from this conversation")
+    if moved is None and now["is_refused"]:
+        raise Unauthorized("The user was deleted")
     return ReadView(
         conversation_id=ids.to_wire(ids.CONVERSATION, conversation_id),
         last_read_seq=now["last_read_seq"],

@@ -47,7 +47,7 @@ async def connect(deps: Deps, actor: Actor, subscriber: Subscriber) -> None:
     change = await deps.presence.opened(subscriber.user_id)
     try:
         if change is not None:
-            await presence.announce(deps, [change])
+            await presence.announce(deps, change)
         await deps.fanout.attach(subscriber, lambda: _refuse(actor))
     except BaseException:
         await deps.presence.closed(subscriber.user_id)

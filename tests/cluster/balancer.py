@@ -1,4 +1,4 @@
-"""A load balancer without stickiness: each connection goes to the next pod."""
+"""A load balancer without stickiness: each connection goes to the next pod that takes it."""
 
 import asyncio
 import itertools
@@ -22,9 +22,13 @@ async def balanced(ports: list[int]) -> AsyncIterator[Balancer]:
     turn = itertools.cycle(ports)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            from_pod, to_pod = await asyncio.open_connection("127.0.0.1", next(turn))
-        except OSError:
+        for _ in ports:
+            try:
+                from_pod, to_pod = await asyncio.open_connection("127.0.0.1", next(turn))
+                break
+            except OSError:
+                continue
+        else:
             return
         try:
             await asyncio.gather(carry(reader, to_pod), carry(from_pod, writer))

@@ -9,10 +9,14 @@ CHUNK = 65_536
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-async def carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    """Carry bytes one way until that side is over."""
+async def carry(
+    source: asyncio.StreamReader, sink: asyncio.StreamWriter, flows: asyncio.Event | None = None
+) -> None:
+    """Carry bytes one way until that side is over; while `flows` is clear nothing moves."""
     with suppress(OSError):
         while data := await source.read(CHUNK):
+            if flows is not None:
+                await flows.wait()
             sink.write(data)
             await sink.drain()
     sink.close()

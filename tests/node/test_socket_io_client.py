@@ -7,15 +7,8 @@ from typing import Any
 
 import pytest
 from clients import Rest, somebody, token
-from npm_client import FOLDER
+from npm_client import FOLDER, TRANSPORT_REASONS, TRANSPORTS
 from pods import ORIGIN
-
-TRANSPORTS = {
-    "websocket": {"transports": ["websocket"]},
-    "polling": {"transports": ["polling"]},
-    "upgrade": {},
-}
-TRANSPORT_REASONS = {"transport close", "transport error", "ping timeout"}
 
 every_transport = pytest.mark.parametrize("options", TRANSPORTS.values(), ids=TRANSPORTS)
 

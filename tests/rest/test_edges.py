@@ -23,6 +23,29 @@ async def test_unknown_routes_and_methods_have_the_error_shape(user):
     assert "Allow" in answer.headers
 
 
+async def test_head_is_what_get_answers_without_the_body(user):
+    anna = user()
+    room = await anna.group()
+    for path in (f"/api/conversations/{room}", "/api/conversations", "/api/nothing", "/health/ready", "/docs"):
+        got, head = await anna.get(path), await anna.call("HEAD", path)
+        assert (head.status, head.raw, head.headers["Content-Length"]) == (got.status, b"", str(len(got.raw))), (
+            path
+        )
+    answer = await anna.call("HEAD", f"/api/conversations/{room}/participants")
+    assert (answer.status, answer.raw) == (405, b"")
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_a_body_that_is_too_large_is_refused_also_where_none_is_read(user, method):
+    anna = user()
+    room = await anna.group()
+    path = f"/api/conversations/{room}"
+    answer = await anna.call(method, path, data=b" " * (256 * 1024 + 1))
+    assert (answer.status, answer.json["code"]) == (413, "PAYLOAD_TOO_LARGE")
+    answer = await anna.call(method, path, data=b" " * (256 * 1024))
+    assert answer.status == {"GET": 200, "DELETE": 204}[method]
+
+
 async def test_health(user):
     anna = user()
     assert (await anna.get("/health/live")).status == 200

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -16,7 +17,7 @@ from pods import until
 from app import database, eventlog, ids, queries, store
 from app.auth.actor import Actor
 from app.deps import Deps
-from app.errors import ChatError, Conflict
+from app.errors import ChatError, Conflict, Unauthorized
 from app.outbox import Outbox
 from app.schemas import (
     AddParticipants,
@@ -54,6 +55,7 @@ async def deps(servers, monkeypatch):
         tell=lambda *_: None,
         tell_room=lambda *_: None,
         close_room=lambda *_: None,
+        reveal=lambda *_: None,
         invite=lambda *_, **__: None,
         expel=lambda *_: None,
         told=told,
@@ -96,20 +98,20 @@ async def group(deps, *people: str, kind: str = "group") -> Any:
     return ids.from_wire(ids.CONVERSATION, view.id)
 
 
-async def sending(connection, conversation_id, sender: str):
+async def sending(connection, conversation_id, sender: str, token_second: int = 2**40):
     """Send as the line of a busy conversation does; gives None where nothing is stored."""
-    message = store.NewMessage(ids.new_id(), conversation_id, sender, "hello", "[]", None, None, 2**40)
+    message = store.NewMessage(ids.new_id(), conversation_id, sender, "hello", "[]", None, None, token_second)
     rows = await connection.fetch(store.SEND_IN_LINE, *store.send_values([message], is_told=False))
     return next((row for row in rows if row["place"] is not None), None)
 
 
 @asynccontextmanager
-async def waiting_send(connect, conversation_id, sender: str):
+async def waiting_send(connect, conversation_id, sender: str, token_second: int = 2**40):
     """Give a transaction that holds the conversation, and a send that waits for it; commits at the end."""
     holder, other, watcher = [await connect() for _ in range(3)]
     async with holder.transaction():
         await holder.fetchrow(changing.LOCK, conversation_id)
-        send = asyncio.create_task(sending(other, conversation_id, sender))
+        send = asyncio.create_task(sending(other, conversation_id, sender, token_second))
         waits = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1"
         await until(lambda: watcher.fetchval(waits, other.get_server_pid()), "the send waits")
         yield holder, send
@@ -147,14 +149,40 @@ async def test_a_dissolution_that_commits_while_a_send_waits_is_seen(deps, conne
     assert await stored(conversation_id) == ([], None)
 
 
+@pytest.mark.parametrize("is_synced", [True, False], ids=["with a profile", "without one"])
+async def test_a_deletion_of_the_sender_that_commits_while_a_send_waits_is_seen(deps, connect, is_synced):
+    anna, ben = somebody(), somebody()
+    if is_synced:
+        await users.sync_user(deps, SyncUser(ben, "Ben"))
+    conversation_id = await group(deps, anna, ben, kind="direct")
+    async with waiting_send(connect, conversation_id, ben, int(time.time())) as (_, send):
+        await (await connect()).execute(users.DELETE, ben)
+    assert await send is None
+    assert await stored(conversation_id) == ([], 0)
+
+
+async def test_who_was_deleted_marks_nothing_as_read(deps, connect):
+    anna, ben = somebody(), somebody()
+    conversation_id = await group(deps, anna, ben, kind="direct")
+    await sending(await connect(), conversation_id, anna)
+    await store.row(users.DELETE, ben)
+    before = replace(actor(ben), issued_at=0)
+    with pytest.raises(Unauthorized):
+        await receipts.read_conversation(deps, before, conversation_id)
+    (read,) = await store.rows(receipts.WHERE_NOW, conversation_id, ben, 0)
+    assert read["last_read_seq"] == 0
+
+
 async def test_a_hiding_that_commits_while_a_send_waits_is_seen(deps, connect):
     anna, ben = somebody(), somebody()
     conversation_id = await group(deps, anna, ben, kind="direct")
     async with waiting_send(connect, conversation_id, anna) as (holder, send):
         await holder.execute(conversations.HIDE, conversation_id, ben)
-    assert (await send)["revealed_to"] == [ben]
+    assert (await send)["is_revealing"]
+    revealed = "SELECT user_id FROM notices WHERE kind = 'revealed' AND conversation_id = $1"
+    assert [row["user_id"] for row in await store.rows(revealed, conversation_id)] == [ben]
     # The message ended it.
-    assert (await sending(await connect(), conversation_id, anna))["revealed_to"] is None
+    assert not (await sending(await connect(), conversation_id, anna))["is_revealing"]
 
 
 async def test_a_read_cursor_that_moves_while_a_send_waits_does_no_harm(deps, connect):
