@@ -14,7 +14,7 @@ from app.health import Health
 from app.limits import Limits
 from app.presence import Presence
 from app.realtime.foreign import ForeignSessions
-from app.realtime.packets import event_packet
+from app.realtime.packets import event_frame
 from app.realtime.server import RealtimeServer
 from app.realtime.session_ids import SessionIds
 from app.receipts import Receipts
@@ -38,7 +38,7 @@ class Pod:
 def build(settings: Settings, supervisor: Supervisor) -> Pod:
     """Build a pod and start its background loops; the database must be open."""
     bus = Bus(settings.redis_url)
-    fanout = Fanout(bus, event_packet)
+    fanout = Fanout(bus, event_frame)
     redis = redis_client.connect(settings.redis_url)
     deps = Deps(
         settings=settings,
@@ -55,6 +55,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     health = Health(deps.database)
     session_ids = SessionIds(uuid4().hex[:12], settings.internal_api_secret)
     addresses = Addresses(redis, settings)
+    foreign = ForeignSessions(addresses, session_ids, supervisor)
     supervisor.loop("address", lambda: addresses.announce_forever(session_ids.pod))
     supervisor.loop("watch", deps.database.watch_forever)
     supervisor.loop("verify", lambda: fanout.repair.verify_forever(deps.database.returned), database.AWAY)
@@ -70,7 +71,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     supervisor.loop("chores", lambda: chores.work_forever(deps), database.AWAY)
     return Pod(
         rest=RestServer(create_app(deps, health)),
-        realtime=RealtimeServer(deps, health, supervisor, ForeignSessions(addresses, session_ids), session_ids),
+        realtime=RealtimeServer(deps, health, supervisor, foreign, session_ids),
         health=health,
         database=deps.database,
         presence=deps.presence,

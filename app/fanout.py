@@ -14,7 +14,7 @@ from app import eventlog, events, store
 from app.bus import Bus
 from app.events import Change, Event
 from app.repair import Repair
-from app.rooms import Connecting, Invitation, Person, Room, Rooms, Subscriber
+from app.rooms import Connecting, Frame, Invitation, Person, Room, Rooms, Subscriber
 
 MAX_INVITATIONS = 10_000
 CATCH_UP_BATCH = 500
@@ -37,7 +37,7 @@ class Fanout:
     # Invites the sockets here of a user who was added to a conversation.
     welcome: Callable[[UUID, str], Awaitable[None]]
 
-    def __init__(self, bus: Bus, encode: Callable[[Event], str]) -> None:
+    def __init__(self, bus: Bus, encode: Callable[[Event], Frame]) -> None:
         self._bus = bus
         self._pod = uuid4().hex.encode()
         self._rooms = Rooms(encode)
@@ -166,7 +166,10 @@ class Fanout:
         room = self._rooms.rooms.get(conversation_id)
         if room is not None:
             typist = events.typist(event)
-            self._rooms.send([one for one in room.subscribers if one.user_id != typist], event)
+            if typist is None:
+                self._rooms.broadcast(room, event)
+            else:
+                self._rooms.send([one for one in room.subscribers if one.user_id != typist], event)
             if event.name == events.CONVERSATION_DELETED:
                 self._rooms.close(room)
 
@@ -207,8 +210,8 @@ class Fanout:
         if notice["kind"] == "joined":
             person = self._rooms.people.get(notice["user_id"])
             room = self._rooms.rooms.get(notice["conversation_id"])
-            inside = room.subscribers if room else set()
-            if person is not None and not inside.issuperset(person.subscribers):
+            inside = room.subscribers if room else {}
+            if person is not None and not inside.keys() >= person.subscribers.keys():
                 await self.welcome(notice["conversation_id"], notice["user_id"])
         elif notice["kind"] == "dissolved":
             self._tell_room(notice["conversation_id"], events.conversation_deleted(notice["conversation_id"]))
