@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from uuid import uuid4
 
-from app import database, redis_client
+from app import database, redis_client, store
 from app.addresses import Addresses
 from app.auth.tokens import TokenVerifier
 from app.bus import Bus
 from app.database import Database
 from app.deps import Deps
 from app.fanout import Fanout
+from app.gathering import Gathering
 from app.health import Health
 from app.limits import Limits
 from app.presence import Presence
@@ -48,6 +49,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         limits=Limits(redis, settings),
         presence=Presence(redis),
         receipts=Receipts(redis, fanout, supervisor),
+        is_refused=Gathering(store.are_refused),
     )
     fanout.welcome = lambda conversation_id, user_id: conversations.welcome(
         deps, conversation_id, [user_id], here=True

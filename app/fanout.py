@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 from app import eventlog, events, store
 from app.bus import Bus
 from app.events import Change, Event
+from app.gathering import Gathering
 from app.repair import Repair
 from app.rooms import Connecting, Frame, Invitation, Person, Room, Rooms, Subscriber
 
@@ -47,6 +48,10 @@ class Fanout:
         # Users whose last socket may have gone.
         self._left: set[str] = set()
         self._invitations: asyncio.Queue[Invitation] = asyncio.Queue(MAX_INVITATIONS)
+        # Whoever connects at the same time asks together.
+        self._conversations_of = Gathering(store.conversations_of)
+        self._subscribe = Gathering(self._subscribe_all)
+        self._last_seqs = Gathering(_last_seqs)
         bus.attach(self._on_message, self.repair.doubt)
 
     # Sockets come and go.
@@ -62,12 +67,12 @@ class Fanout:
         meanwhile = person.connecting[subscriber] = Connecting()
         pinned: list[Room] = []
         try:
-            await self._bus.subscribe([_USER_CHANNEL + user_id])
+            await self._subscribe([_USER_CHANNEL + user_id])
             await refuse()
-            pinned = self._rooms.pin(await store.conversations_of(user_id))
+            pinned = self._rooms.pin(await self._conversations_of(user_id))
             await self._follow(pinned)
             # Whoever was removed while the rooms were not followed yet is seen here, and later as a departure.
-            still = set(await store.conversations_of(user_id))
+            still = set(await self._conversations_of(user_id))
             if meanwhile.is_expelled:
                 await refuse()
             still -= meanwhile.departures
@@ -225,12 +230,16 @@ class Fanout:
         fresh = [room for room in rooms if room.delivered is None]
         if not fresh:
             return
-        await self._bus.subscribe([_CONVERSATION_CHANNEL + room.conversation_id.hex for room in fresh])
-        last_seqs = await store.last_seqs([room.conversation_id for room in fresh])
+        await self._subscribe([_CONVERSATION_CHANNEL + room.conversation_id.hex for room in fresh])
+        last_seqs = await self._last_seqs([room.conversation_id for room in fresh])
         for room in fresh:
             # Another socket that waited for the same room may have been faster.
             if room.delivered is None:
                 self._rooms.go_live(room, last_seqs.get(room.conversation_id, 0))
+
+    async def _subscribe_all(self, asked: list[list[str]]) -> list[None]:
+        await self._bus.subscribe({channel: None for channels in asked for channel in channels})
+        return [None] * len(asked)
 
     async def sweep_forever(self) -> None:
         """Stop following what nobody is in any more; a client that reloads its page is back before that."""
@@ -307,3 +316,8 @@ class Fanout:
             if not changes:
                 break
         return True
+
+
+async def _last_seqs(asked: list[list[UUID]]) -> list[dict[UUID, int]]:
+    found = await store.last_seqs(list({one for conversation_ids in asked for one in conversation_ids}))
+    return [found] * len(asked)

@@ -15,6 +15,7 @@ from app.realtime.heartbeat import Heartbeat
 from app.realtime.listener import Request, Response
 from app.realtime.session import Session, Wire
 from app.realtime.session_ids import SessionIds
+from app.schemas import encode
 from app.supervisor import Supervisor
 
 # A packet past this ends the connection; one past MAX_BODY_BYTES is answered with an error.
@@ -76,13 +77,15 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         session.send_now(
             Packet(
                 OPEN,
-                {
-                    "sid": session.sid,
-                    "upgrades": self._upgrades(session.sid, transport),
-                    "pingTimeout": self.ping_timeout * 1000,
-                    "pingInterval": self.ping_interval * 1000,
-                    "maxPayload": self.max_http_buffer_size,
-                },
+                encode(
+                    {
+                        "sid": session.sid,
+                        "upgrades": self._upgrades(session.sid, transport),
+                        "pingTimeout": self.ping_timeout * 1000,
+                        "pingInterval": self.ping_interval * 1000,
+                        "maxPayload": self.max_http_buffer_size,
+                    }
+                ).decode(),
             )
         )
         self.on_open(session.sid)

@@ -7,7 +7,7 @@ the port that browsers use; if the owner is gone the answer is 400 and the clien
 import asyncio
 import logging
 from http import HTTPStatus
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
@@ -38,7 +38,7 @@ class ForeignSessions:
 
     def owner_of(self, request: Request) -> str | None:
         """Tell which other pod holds the session of a request; None for our own and for new ones."""
-        session_id = session_id_of(request)
+        session_id = request.arguments.get("sid")
         pod = None if session_id is None else self._ids.pod_of(session_id)
         return None if pod == self._ids.pod else pod
 
@@ -95,11 +95,6 @@ class ForeignSessions:
     async def close(self) -> None:
         if self._http is not None:
             await self._http.close()
-
-
-def session_id_of(request: Request) -> str | None:
-    found = parse_qs(request.query).get("sid")
-    return found[0] if found else None
 
 
 async def _connect(address: str, client: asyncio.Transport) -> asyncio.Transport:

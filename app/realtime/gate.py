@@ -4,12 +4,11 @@ import asyncio
 import logging
 from base64 import b64decode
 from http import HTTPStatus
-from urllib.parse import parse_qs
 
 from app import cors
 from app.health import Health
 from app.realtime.engine import Engine
-from app.realtime.foreign import ForeignSessions, session_id_of
+from app.realtime.foreign import ForeignSessions
 from app.realtime.listener import Request, Response, error
 from app.realtime.websocket import WebSocket, take_over
 from app.settings import Settings
@@ -62,7 +61,7 @@ class SocketGate:
             if owner is not None:
                 self._foreign.pipe(request, owner, transport, ahead)
                 return None
-            session_id = session_id_of(request)
+            session_id = request.arguments.get("sid")
             session = None if session_id is None else self._engine.sockets.get(session_id)
             if session_id is None or (session is not None and session.may_upgrade):
                 take_over(transport, request, WebSocket(self._engine, session), ahead)
@@ -78,7 +77,7 @@ class SocketGate:
             return error(HTTPStatus.NOT_FOUND, "Only Socket.IO and GET /health/ready are served here")
         if not cors.is_allowed(request.headers.get("origin"), self._settings.allowed_origins):
             return error(HTTPStatus.FORBIDDEN, "This origin is not allowed")
-        if session_id_of(request) is None and (not self._health.takes_sockets or self._is_full):
+        if "sid" not in request.arguments and (not self._health.takes_sockets or self._is_full):
             return error(HTTPStatus.SERVICE_UNAVAILABLE, "This pod takes no new sockets, connect again")
         return None
 
@@ -94,12 +93,12 @@ class SocketGate:
 
 def _mistake(request: Request) -> Response | None:
     """Tell what is wrong with an upgrade (RFC 6455, section 4.2.1; Engine.IO 4)."""
-    headers, query = request.headers, parse_qs(request.query)
+    headers, arguments = request.headers, request.arguments
     if headers.get("upgrade", "").lower() != "websocket" or request.method != "GET":
         return error(HTTPStatus.BAD_REQUEST, "Only a GET may upgrade, and only to a WebSocket")
     if headers.get("sec-websocket-version") != WEBSOCKET_VERSION or not _is_key(headers.get("sec-websocket-key")):
         return error(HTTPStatus.BAD_REQUEST, "Sec-WebSocket-Version must be 13 and Sec-WebSocket-Key 16 bytes")
-    if query.get("transport") != ["websocket"] or ("sid" not in query and query.get("EIO") != ["4"]):
+    if arguments.get("transport") != "websocket" or ("sid" not in arguments and arguments.get("EIO") != "4"):
         return error(HTTPStatus.BAD_REQUEST, "The query of an upgrade is EIO=4&transport=websocket")
     return None
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Protocol, cast
+from urllib.parse import parse_qsl
 
 import httptools
 from msgspec import UNSET
@@ -31,12 +32,13 @@ _CODES |= {500: "INTERNAL_ERROR", 503: "SERVICE_UNAVAILABLE"}
 
 @dataclass(slots=True)
 class Request:
-    """An HTTP request; the names of its headers are in lower case."""
+    """An HTTP request; the names of its headers are in lower case, of repeated arguments the first one counts."""
 
     method: str = ""
     target: str = ""
     path: str = ""
     query: str = ""
+    arguments: dict[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     keep_alive: bool = True
@@ -185,6 +187,7 @@ class HttpProtocol(asyncio.Protocol):
         url = httptools.parse_url(request.target.encode("latin-1"))
         request.path = (url.path or b"/").decode("latin-1")
         request.query = (url.query or b"").decode("latin-1")
+        request.arguments = dict(reversed(parse_qsl(request.query)))
         request.method = self._parser.get_method().decode("latin-1")
         request.keep_alive = self._parser.should_keep_alive()
         if request.headers.get("expect", "").lower() == "100-continue" and self._transport is not None:

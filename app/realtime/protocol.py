@@ -5,6 +5,7 @@ All that is known of python-socketio's insides stands here and in `packets`; wri
 """
 
 import logging
+import secrets
 from typing import Any
 
 import socketio
@@ -19,6 +20,7 @@ from app.supervisor import Supervisor
 
 # The one namespace that there is.
 ROOT = "/"
+RANDOM_BYTES = 15
 # What the first request of a connection carried is of no use to anybody.
 _ENVIRON: dict[str, Any] = {}
 
@@ -41,7 +43,7 @@ class Clients(socketio.AsyncManager):  # type: ignore[misc]
     async def pre_connect(self, eio_sid: str, _: str) -> str | None:
         if eio_sid in self._sockets:
             return None
-        sid = str(self.server.eio.generate_id())
+        sid = secrets.token_urlsafe(RANDOM_BYTES)
         self._sockets[eio_sid] = sid
         self._sessions[sid] = eio_sid
         self._pending.add(sid)
