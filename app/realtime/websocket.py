@@ -6,7 +6,16 @@ Written for picows 2.3: its protocol object is handed a connection on which the 
 import asyncio
 import logging
 
-from picows import WSAutoPingStrategy, WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+from picows import (
+    WSAutoPingStrategy,
+    WSCloseCode,
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+)
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from app.realtime.engine import MAX_MESSAGE_BYTES, Engine
@@ -101,7 +110,7 @@ def take_over(transport: asyncio.Transport, request: Request, websocket: WebSock
         None,  # of clients: host, path
         None,
         False,
-        lambda _: websocket,
+        lambda _: WSUpgradeResponseWithListener(_SWITCHING, websocket),
         _LOG,
         True,  # end the connection where the listener fails
         None,  # no deadline: the request is here
@@ -115,6 +124,8 @@ def take_over(transport: asyncio.Transport, request: Request, websocket: WebSock
         _READ_BUFFER,
     )
     protocol.connection_made(transport)
+    # uvloop keeps the last protocol that took bytes in place of a buffer: not the one with the request in it.
+    transport.set_protocol(_NOBODY)
     transport.set_protocol(protocol)
     # Of the request picows is told what it needs: it keeps the headers for as long as the connection lasts.
     head = _HEAD % request.headers["sec-websocket-key"].encode("latin-1")
@@ -122,6 +133,9 @@ def take_over(transport: asyncio.Transport, request: Request, websocket: WebSock
         _feed(protocol, unread)
 
 
+_NOBODY = asyncio.Protocol()
+# One for all: what is different in it is written anew before each use.
+_SWITCHING = WSUpgradeResponse.create_101_response()
 _HEAD = (
     b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
