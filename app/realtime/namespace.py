@@ -14,7 +14,7 @@ from app.deps import Deps
 from app.errors import ChatError, Conflict, Forbidden, PayloadTooLarge, Unauthorized, ValidationFailed
 from app.events import Event
 from app.realtime import acks
-from app.realtime.handlers import HANDLERS, Answer
+from app.realtime.handlers import HANDLERS, Answer, Result
 from app.realtime.packets import DISCONNECT, ClientEvent, MalformedEvent, TooLargeEvent, event_frame, message_frame
 from app.realtime.session import Session
 from app.schemas import ConnectAuth
@@ -99,7 +99,8 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         """Take an event from python-socketio: a client's, or one about a client."""
         if isinstance(event, ClientEvent):
             socket = self.sockets.get(sid)
-            return None if socket is None else await self.on_client_event(socket, event, args)
+            result = None if socket is None else await self.on_client_event(socket, event, args)
+            return await result if isinstance(result, asyncio.Future) else result
         if event == "connect":
             return await self._on_connect(sid, args[1])
         return await self._on_disconnect(sid)
@@ -154,17 +155,30 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
 
     # Events
 
-    async def on_client_event(self, socket: Socket, event: ClientEvent, args: Sequence[Any]) -> Answer:
+    async def on_client_event(self, socket: Socket, event: ClientEvent, args: Sequence[Any]) -> Result:
         """Do what a client asks for, and answer; a failure is told as an event as well."""
         try:
             async with self._deps.database.deadline():
-                return await self._handle(socket, event, args)
-        except Exception as error:  # noqa: BLE001 - `acks.failure` logs it; a socket outlives every error
-            failure = acks.failure(error, event)
-            socket.send(acks.error_event(failure, str(event)))
-            return acks.acknowledgement(failure)
+                result = await self._handle(socket, event, args)
+        except Exception as error:  # noqa: BLE001 - `_failed` logs it; a socket outlives every error
+            return self._failed(socket, event, error)
+        if isinstance(result, asyncio.Future):
+            return asyncio.ensure_future(self._answered(socket, event, result))
+        return result
 
-    async def _handle(self, socket: Socket, event: ClientEvent, args: Sequence[Any]) -> Answer:
+    async def _answered(self, socket: Socket, event: ClientEvent, answer: asyncio.Future[Answer]) -> Answer:
+        try:
+            return await answer
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._failed(socket, event, error)
+
+    @staticmethod
+    def _failed(socket: Socket, event: ClientEvent, error: Exception) -> Answer:
+        failure = acks.failure(error, event)
+        socket.send(acks.error_event(failure, str(event)))
+        return acks.acknowledgement(failure)
+
+    async def _handle(self, socket: Socket, event: ClientEvent, args: Sequence[Any]) -> Result:
         if isinstance(event, TooLargeEvent):
             limit = self._deps.settings.max_body_bytes
             raise PayloadTooLarge(f"The packet is larger than {limit} bytes")

@@ -4,6 +4,7 @@ All that is known of python-socketio's insides stands here and in `packets`; wri
 `tests/unit/test_hooks.py` fails where that changes.
 """
 
+import asyncio
 import logging
 import secrets
 from typing import Any
@@ -13,6 +14,7 @@ from socketio.packet import CONNECT_ERROR
 
 from app.deps import Deps
 from app.realtime.engine import MAX_MESSAGE_BYTES, Engine
+from app.realtime.handlers import Answer, Result
 from app.realtime.namespace import ChatNamespace, ConnectAbandonedError
 from app.realtime.packets import acknowledgement, packet_class, read_event
 from app.realtime.session import Session
@@ -128,10 +130,11 @@ class SocketIO(socketio.AsyncServer):  # type: ignore[misc]
         event = read_event(data, self._max_packet_bytes) if socket is not None and isinstance(data, str) else None
         if event is not None and eio_sid not in self._binary_packet:
             number, name, arguments = event
-            answer = await self.namespace.on_client_event(socket, name, arguments)
-            if number:
-                session.push(acknowledgement(number, answer))
+            result = await self.namespace.on_client_event(socket, name, arguments)
+            await self._acknowledge(session, number, result)
             return
+        if session.inbox is not None:
+            await session.inbox.settle()
         try:
             await super()._handle_eio_message(eio_sid, data)
         except ConnectAbandonedError:
@@ -139,3 +142,16 @@ class SocketIO(socketio.AsyncServer):  # type: ignore[misc]
         except Exception as error:  # noqa: BLE001 - the namespace raises nothing, so the packet was no packet
             _log.info("a connection ends: its client does not speak Socket.IO (%s)", error)
             await session.close()
+
+    @staticmethod
+    async def _acknowledge(session: Session, number: str, result: Result) -> None:
+        """Acknowledge an event, if the client wants that, in the order of its events."""
+
+        def acknowledge(answer: Answer) -> None:
+            if number:
+                session.push(acknowledgement(number, answer))
+
+        if session.inbox is not None:
+            session.inbox.answer(result, acknowledge)
+        else:
+            acknowledge(await result if isinstance(result, asyncio.Future) else result)

@@ -228,17 +228,22 @@ class Session(AsyncSocket):  # type: ignore[misc]
         """Take in a message; one is handled after the other."""
         if self.inbox is None:
             self.inbox = Inbox()
-            self.inbox.put(message)
-            self.server.supervisor.once("handle what a client sent", self._handle(self.inbox))
-        elif self.inbox.put(message) and self.wire is not None:
+        if self.inbox.put(message) and self.wire is not None and not self.inbox.is_held:
+            self.inbox.is_held = True
             self.wire.transport.pause_reading()
+        if not self.inbox.is_busy:
+            self.inbox.is_busy = True
+            self.server.supervisor.once("handle what a client sent", self._handle(self.inbox))
 
     async def _handle(self, inbox: Inbox) -> None:
-        while (message := inbox.next()) is not None:
+        while (message := await inbox.next()) is not None:
             await self.server.on_message(self.sid, message)
-        self.inbox = None
-        if self.wire is not None and not self.closed:
+        inbox.is_busy = False
+        if inbox.is_held and self.wire is not None and not self.wire.transport.is_closing():
+            inbox.is_held = False
             self.wire.transport.resume_reading()
+        if inbox.is_empty:
+            self.inbox = None
 
     # Its heartbeat
 
