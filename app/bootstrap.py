@@ -5,19 +5,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
-from app import database, outbox, redis_client
+from app import database, outbox, redis_client, store
 from app.addresses import Addresses
 from app.auth.tokens import TokenVerifier
 from app.bus import Bus
 from app.database import Database
 from app.deps import Deps
 from app.fanout import Fanout
+from app.gathering import Gathering
 from app.health import Health
 from app.limits import Limits
 from app.outbox import Outbox
 from app.presence import Presence
 from app.realtime.foreign import ForeignSessions
-from app.realtime.packets import event_packet
+from app.realtime.packets import event_frame
 from app.realtime.server import RealtimeServer
 from app.realtime.session_ids import SessionIds
 from app.receipts import Receipts
@@ -52,7 +53,7 @@ class WorkerPod:
 def build(settings: Settings, supervisor: Supervisor) -> Pod:
     """Build a pod and start its background loops; the database must be open."""
     bus = Bus(settings.redis_url)
-    fanout = Fanout(bus, event_packet)
+    fanout = Fanout(bus, event_frame)
     redis = redis_client.connect(settings.redis_url)
     deps = Deps(
         settings=settings,
@@ -64,6 +65,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         limits=Limits(redis, settings),
         presence=Presence(redis),
         receipts=Receipts(redis, fanout, supervisor),
+        is_refused=Gathering(store.are_refused),
     )
     fanout.welcome = lambda conversation_id, user_id: conversations.welcome(
         deps, conversation_id, [user_id], here=True
@@ -71,6 +73,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     health = Health(deps.database)
     session_ids = SessionIds(uuid4().hex[:12], settings.internal_api_secret)
     addresses = Addresses(redis, settings)
+    foreign = ForeignSessions(addresses, session_ids, supervisor)
     supervisor.loop("address", lambda: addresses.announce_forever(session_ids.pod))
     supervisor.loop("watch", deps.database.watch_forever)
     supervisor.loop("verify", lambda: fanout.repair.verify_forever(deps.database.returned), database.AWAY)
@@ -89,7 +92,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     supervisor.loop("chores", lambda: chores.work_forever(deps), database.AWAY)
     return Pod(
         rest=RestServer(create_app(deps, health)),
-        realtime=RealtimeServer(deps, health, supervisor, ForeignSessions(addresses, session_ids), session_ids),
+        realtime=RealtimeServer(deps, health, supervisor, foreign, session_ids),
         health=health,
         database=deps.database,
         presence=deps.presence,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from app.auth.tokens import TokenVerifier
 from app.database import Database
 from app.fanout import Fanout
+from app.gathering import Gathering
 from app.limits import Limits
 from app.outbox import Outbox
 from app.presence import Presence
@@ -24,3 +25,5 @@ class Deps:
     limits: Limits
     presence: Presence
     receipts: Receipts
+    # Tells of a token, by its user and the second in which it was issued, whether that user was deleted.
+    is_refused: Gathering[tuple[str, int], bool]

@@ -13,8 +13,9 @@ from uuid import UUID, uuid4
 from app import eventlog, events, store
 from app.bus import Bus
 from app.events import Change, Event
+from app.gathering import Gathering
 from app.repair import Repair
-from app.rooms import Connecting, Invitation, Person, Room, Rooms, Subscriber
+from app.rooms import Connecting, Frame, Invitation, Person, Room, Rooms, Subscriber
 
 MAX_INVITATIONS = 10_000
 CATCH_UP_BATCH = 500
@@ -39,7 +40,7 @@ class Fanout:
     # Invites the sockets here of a user who was added to a conversation.
     welcome: Callable[[UUID, str], Awaitable[None]]
 
-    def __init__(self, bus: Bus, encode: Callable[[Event], str]) -> None:
+    def __init__(self, bus: Bus, encode: Callable[[Event], Frame]) -> None:
         self._bus = bus
         self._pod = uuid4().hex.encode()
         self._rooms = Rooms(encode)
@@ -49,6 +50,10 @@ class Fanout:
         # Users whose last socket may have gone.
         self._left: set[str] = set()
         self._invitations: asyncio.Queue[Invitation] = asyncio.Queue(MAX_INVITATIONS)
+        # Whoever connects at the same time asks together.
+        self._conversations_of = Gathering(store.conversations_of)
+        self._subscribe = Gathering(self._subscribe_all)
+        self._last_seqs = Gathering(_last_seqs)
         bus.attach(self._on_message, self.repair.doubt)
 
     # Sockets come and go.
@@ -64,12 +69,12 @@ class Fanout:
         meanwhile = person.connecting[subscriber] = Connecting()
         pinned: list[Room] = []
         try:
-            await self._bus.subscribe([_USER_CHANNEL + user_id])
+            await self._subscribe([_USER_CHANNEL + user_id])
             await refuse()
-            pinned = self._rooms.pin(await store.conversations_of(user_id))
+            pinned = self._rooms.pin(await self._conversations_of(user_id))
             await self._follow(pinned)
             # Whoever was removed while the rooms were not followed yet is seen here, and later as a departure.
-            still = set(await store.conversations_of(user_id))
+            still = set(await self._conversations_of(user_id))
             if meanwhile.is_expelled:
                 await refuse()
             still -= meanwhile.departures
@@ -174,7 +179,10 @@ class Fanout:
         room = self._rooms.rooms.get(conversation_id)
         if room is not None:
             typist = events.typist(event)
-            self._rooms.send([one for one in room.subscribers if one.user_id != typist], event)
+            if typist is None:
+                self._rooms.broadcast(room, event)
+            else:
+                self._rooms.send([one for one in room.subscribers if one.user_id != typist], event)
             if event.name == events.CONVERSATION_DELETED:
                 self._rooms.close(room)
 
@@ -218,8 +226,8 @@ class Fanout:
         if notice["kind"] == "joined":
             person = self._rooms.people.get(notice["user_id"])
             room = self._rooms.rooms.get(notice["conversation_id"])
-            inside = room.subscribers if room else set()
-            if person is not None and not inside.issuperset(person.subscribers):
+            inside = room.subscribers if room else {}
+            if person is not None and not inside.keys() >= person.subscribers.keys():
                 await self.welcome(notice["conversation_id"], notice["user_id"])
         elif notice["kind"] == "revealed":
             await self._reveal(notice)
@@ -241,12 +249,16 @@ class Fanout:
         fresh = [room for room in rooms if room.delivered is None]
         if not fresh:
             return
-        await self._bus.subscribe([_CONVERSATION_CHANNEL + room.conversation_id.hex for room in fresh])
-        last_seqs = await store.last_seqs([room.conversation_id for room in fresh])
+        await self._subscribe([_CONVERSATION_CHANNEL + room.conversation_id.hex for room in fresh])
+        last_seqs = await self._last_seqs([room.conversation_id for room in fresh])
         for room in fresh:
             # Another socket that waited for the same room may have been faster.
             if room.delivered is None:
                 self._rooms.go_live(room, last_seqs.get(room.conversation_id, 0))
+
+    async def _subscribe_all(self, asked: list[list[str]]) -> list[None]:
+        await self._bus.subscribe({channel: None for channels in asked for channel in channels})
+        return [None] * len(asked)
 
     async def sweep_forever(self) -> None:
         """Stop following what nobody is in any more; a client that reloads its page is back before that."""
@@ -323,3 +335,8 @@ class Fanout:
             if not changes:
                 break
         return True
+
+
+async def _last_seqs(asked: list[list[UUID]]) -> list[dict[UUID, int]]:
+    found = await store.last_seqs(list({one for conversation_ids in asked for one in conversation_ids}))
+    return [found] * len(asked)

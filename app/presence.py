@@ -152,6 +152,17 @@ if redis.call('HGET', 'chat:user:' .. ARGV[1], 'at') == ARGV[2] then redis.call(
 return redis.status_reply('OK')
 """
 
+# ARGV: a user, a socket of theirs, its age, the rank of the oldest that is too many, how long to remember. Gives
+# the sockets that are too many.
+_REGISTER = """
+local key = 'chat:sockets:' .. ARGV[1]
+redis.call('ZADD', key, ARGV[3], ARGV[2])
+local too_many = redis.call('ZRANGE', key, 0, ARGV[4])
+if #too_many > 0 then redis.call('ZREMRANGEBYRANK', key, 0, ARGV[4]) end
+redis.call('PEXPIRE', key, ARGV[5])
+return too_many
+"""
+
 _log = logging.getLogger(__name__)
 
 
@@ -183,6 +194,7 @@ class Presence:
         self._knows_epoch = False
         self._open = redis.register_script(_OPEN)
         self._close = redis.register_script(_CLOSE)
+        self._register = redis.register_script(_REGISTER)
         self._settle = redis.register_script(_SETTLE)
         self._told = redis.register_script(_TOLD)
 
@@ -218,14 +230,8 @@ class Presence:
 
     async def register(self, user_id: str, socket_id: str, most: int) -> list[str]:
         """Count a socket among its user's, over all pods; gives the oldest of them that are too many."""
-        key = f"chat:sockets:{user_id}"
         try:
-            async with self._redis.pipeline() as pipe:
-                pipe.zadd(key, {socket_id: time.time()})
-                pipe.zrange(key, 0, -(most + 1))
-                pipe.zremrangebyrank(key, 0, -(most + 1))
-                pipe.pexpire(key, SEEN_MS)
-                _, too_many, *_ = await pipe.execute()
+            too_many = await self._register(args=[user_id, socket_id, time.time(), -(most + 1), SEEN_MS])
         except AWAY as error:
             _log.debug("sockets are not counted, Redis is away: %s", error)
             return []

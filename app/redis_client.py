@@ -1,18 +1,67 @@
-"""The connection to Redis for commands; pub/sub has its own in `bus`."""
+"""The connection to Redis for commands; pub/sub has its own in `bus`.
+
+Commands that come while others are under way go together, over one connection: what a command costs is mostly what
+a round trip costs.
+"""
+
+import asyncio
+import math
+from collections.abc import Sequence
+from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
+from app.gathering import Gathering
 from app.settings import Url
 
 POOL_SIZE = 20
 TIMEOUT = 1.0
+# Together there may be as many commands as like: those that wait for a Redis that hangs must not wait in turns.
+MOST_TOGETHER = 1_000_000
 
 # What is raised when Redis is not there or goes away.
 AWAY = (RedisError, OSError, TimeoutError)
 
 
-def connect(url: Url) -> "Redis":
+class GatheredRedis(Redis):
+    """A client whose commands travel together; its pipelines are transactions of their own, as ever."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._gathered = Gathering(self._execute, MOST_TOGETHER)
+
+    async def execute_command(self, *command: Any, **options: Any) -> Any:
+        """Run one command; raises what AWAY lists, or ResponseError where Redis refuses it."""
+        options.pop("keys", None)  # of use to a cache alone
+        reply = await self._gathered(command)
+        if isinstance(reply, ResponseError):
+            raise reply
+        read = self.response_callbacks.get(command[0])
+        return reply if read is None else read(reply, **options)
+
+    async def _execute(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        connection = await self.connection_pool.get_connection()
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+                return [await _reply(connection) for _ in commands]
+        except BaseException:
+            # Replies that nobody reads would be taken for those of the next commands.
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            await self.connection_pool.release(connection)
+
+
+async def _reply(connection: Any) -> Any:
+    try:
+        return await connection.read_response(timeout=math.inf, disconnect_on_error=False)
+    except ResponseError as error:
+        return error
+
+
+def connect(url: Url) -> Redis:
     """Make a client that connects when first used, and gives up soon when Redis is away."""
     pool = BlockingConnectionPool.from_url(
         url.reveal(),
@@ -23,4 +72,4 @@ def connect(url: Url) -> "Redis":
         retry=None,
         decode_responses=True,
     )
-    return Redis(connection_pool=pool)
+    return GatheredRedis(connection_pool=pool)

@@ -6,32 +6,54 @@
                               seq > delivered + 1   held; the hole is read from PostgreSQL soon
                               seq ≤ delivered       dropped: it was delivered already
 
-`participant:removed` is the last that the sockets of the one who goes get.
+`participant:removed` is the last that the sockets of the one who goes get. What a room is sent within one tick of
+the loop is written together; it is written before anybody enters or leaves, so that all hear just what is theirs.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from app import events
 from app.events import Change, Event
 
 
+class Frame(NamedTuple):
+    """An event, written once for all sockets: the packet for those that poll, and the bytes for WebSockets."""
+
+    packet: str
+    wire: bytes
+
+
+class Link(Protocol):
+    """What carries frames to a client; nothing of it blocks or raises."""
+
+    # Takes frames, joined or not; None while the client polls.
+    write: Callable[[bytes], None] | None
+
+    def push(self, sent: Frame) -> None:
+        """Send a frame, however the client is connected."""
+
+    def enqueue(self, frames: Iterable[Frame]) -> None:
+        """Keep frames for the next poll."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the client does not keep up: what is of use only now is not sent to it."""
+
+
 class Subscriber(Protocol):
     """One socket, as far as delivery knows it; nothing of it blocks or raises."""
 
+    user_id: str
+
     @property
-    def user_id(self) -> str: ...
+    def link(self) -> Link: ...
 
     @property
     def socket_id(self) -> str: ...
-
-    def deliver(self, frame: str) -> None:
-        """Queue a frame for the client."""
-
-    def deliver_if_idle(self, frame: str) -> None:
-        """Queue a frame that is of use only now, unless the client is behind."""
 
     def expel(self, until: int) -> None:
         """End the connection for good where its token was issued up to a second: its user was deleted then."""
@@ -56,14 +78,16 @@ class Invitation:
 class Room:
     """A conversation that this pod follows."""
 
-    __slots__ = ("conversation_id", "delivered", "held", "pins", "subscribers")
+    __slots__ = ("conversation_id", "delivered", "held", "pending", "pins", "subscribers")
 
     def __init__(self, conversation_id: UUID) -> None:
         self.conversation_id = conversation_id
         # None while FOLLOWING.
         self.delivered: int | None = None
         self.held: dict[int, Event] = {}
-        self.subscribers: set[Subscriber] = set()
+        self.subscribers: dict[Subscriber, Link] = {}
+        # Delivered in this tick of the loop, and not written yet.
+        self.pending: list[Frame] = []
         # How many sockets are on their way in: a room that they wait for must not go away.
         self.pins = 0
 
@@ -102,8 +126,10 @@ class Rooms:
 
     on_hole: Callable[[UUID], None]
 
-    def __init__(self, encode: Callable[[Event], str]) -> None:
+    def __init__(self, encode: Callable[[Event], Frame]) -> None:
         self._encode = encode
+        # The rooms with something to write.
+        self._pending: list[Room] = []
         self.rooms: dict[UUID, Room] = {}
         self.people: dict[str, Person] = {}
         self._emptied: set[Room] = set()
@@ -137,14 +163,16 @@ class Rooms:
     def enter(self, subscriber: Subscriber, room: Room) -> None:
         person = self.people.get(subscriber.user_id)
         if person is not None and subscriber in person.subscribers:
-            room.subscribers.add(subscriber)
+            # What was delivered before is not for this one.
+            self._write(room)
+            room.subscribers[subscriber] = subscriber.link
             person.subscribers[subscriber].add(room)
 
     def leave(self, subscriber: Subscriber) -> None:
         """Take a socket out of everything."""
         person = self.people.get(subscriber.user_id)
         for room in person.subscribers.pop(subscriber, set()) if person else ():
-            room.subscribers.discard(subscriber)
+            room.subscribers.pop(subscriber, None)
             self._note_if_empty(room)
 
     def dismiss(self, user_id: str, room: Room) -> None:
@@ -152,9 +180,10 @@ class Rooms:
         person = self.people.get(user_id)
         if person is None:
             return
+        self._write(room)
         for subscriber, rooms in person.subscribers.items():
             rooms.discard(room)
-            room.subscribers.discard(subscriber)
+            room.subscribers.pop(subscriber, None)
         for connecting in person.connecting.values():
             connecting.departures.add(room.conversation_id)
         self._note_if_empty(room)
@@ -182,7 +211,7 @@ class Rooms:
         while (event := room.held.pop(delivered + 1, None)) is not None:
             delivered += 1
             room.delivered = delivered
-            self.send(room.subscribers, event)
+            self.broadcast(room, event)
             leaver = events.removed_user(event)
             if leaver is not None:
                 self.dismiss(leaver, room)
@@ -190,12 +219,39 @@ class Rooms:
         if room.held:
             self.on_hole(room.conversation_id)
 
+    def broadcast(self, room: Room, event: Event) -> None:
+        """Send an event to all in a room, at the end of this tick and together with what follows in it."""
+        if not room.subscribers:
+            return
+        if not self._pending:
+            asyncio.get_running_loop().call_soon(self._write_pending)
+        if not room.pending:
+            self._pending.append(room)
+        room.pending.append(self._encode(event))
+
+    def _write_pending(self) -> None:
+        pending, self._pending = self._pending, []
+        for room in pending:
+            self._write(room)
+
+    @staticmethod
+    def _write(room: Room) -> None:
+        """Write what is pending in a room: one write for each socket, whatever came together."""
+        frames = room.pending
+        if not frames:
+            return
+        room.pending = []
+        joined = frames[0].wire if len(frames) == 1 else b"".join([frame.wire for frame in frames])
+        for link in room.subscribers.values():
+            if link.write is None:
+                link.enqueue(frames)
+            else:
+                link.write(joined)
+
     def send(self, subscribers: Iterable[Subscriber], event: Event) -> None:
-        """Send an event to sockets, encoded once."""
+        """Send an event to sockets at once, encoded once."""
         frame = self._encode(event)
-        if event.name in events.FLEETING:
-            for subscriber in subscribers:
-                subscriber.deliver_if_idle(frame)
-        else:
-            for subscriber in subscribers:
-                subscriber.deliver(frame)
+        is_fleeting = event.name in events.FLEETING
+        for subscriber in subscribers:
+            if not (is_fleeting and subscriber.link.is_behind):
+                subscriber.link.push(frame)

@@ -157,8 +157,15 @@ FROM notices WHERE xid >= $1::text::xid8 ORDER BY id
 
 HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS horizon"
 
-# What a socket follows from the moment it is connected.
-CONVERSATIONS_OF = "SELECT conversation_id FROM participants WHERE user_id = $1"
+# What a socket follows from the moment it is connected, of all who connect at once.
+CONVERSATIONS_OF = "SELECT user_id, conversation_id FROM participants WHERE user_id = ANY($1::varchar[])"
+
+# Which of these tokens were issued before their user was deleted, by their place.
+REFUSED = """
+SELECT token.place
+FROM unnest($1::varchar[], $2::bigint[]) WITH ORDINALITY AS token (user_id, second, place)
+JOIN users u ON u.id = token.user_id AND u.refused_until >= token.second
+"""
 
 LAST_SEQS = """
 SELECT h.conversation_id, h.last_seq
@@ -215,8 +222,19 @@ async def missed(positions: dict[UUID, int], most: int) -> list[Row]:
     return await rows(MISSED, list(positions), list(positions.values()), most)
 
 
-async def conversations_of(user_id: str) -> list[UUID]:
-    return [found["conversation_id"] for found in await rows(CONVERSATIONS_OF, user_id)]
+async def conversations_of(user_ids: Sequence[str]) -> list[list[UUID]]:
+    """List the conversations of each user."""
+    found: dict[str, list[UUID]] = {user_id: [] for user_id in user_ids}
+    for participant in await rows(CONVERSATIONS_OF, list(found)):
+        found[participant["user_id"]].append(participant["conversation_id"])
+    return [found[user_id] for user_id in user_ids]
+
+
+async def are_refused(tokens: Sequence[tuple[str, int]]) -> list[bool]:
+    """Tell of tokens, by their user and the second in which they were issued, whether that user was deleted."""
+    found = await rows(REFUSED, [user_id for user_id, _ in tokens], [second for _, second in tokens])
+    places = {refused["place"] for refused in found}
+    return [place in places for place in range(1, len(tokens) + 1)]
 
 
 async def last_seqs(conversation_ids: Sequence[UUID]) -> dict[UUID, int]:

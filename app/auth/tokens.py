@@ -1,5 +1,9 @@
-"""User tokens: JWTs (RFC 7519) that the master signs with a secret that it shares with this service."""
+"""User tokens: JWTs (RFC 7519) that the master signs with a secret that it shares with this service.
 
+One that was verified is known until it expires: whether its user was deleted since is asked elsewhere, each time.
+"""
+
+import hashlib
 import logging
 import math
 import time
@@ -17,6 +21,8 @@ LEEWAY = 1.0
 PERMISSION_READ = "chat:read"
 PERMISSION_WRITE = "chat:write"
 MAX_USER_ID = 128
+# Verified tokens that a process remembers; past it the oldest are verified again.
+MAX_REMEMBERED = 20_000
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +40,7 @@ class TokenVerifier:
         self._issuer = settings.auth_jwt_issuer
         self._audience = settings.auth_jwt_audience
         self._jwt = jwt.PyJWT()
+        self._verified: dict[bytes, Actor] = {}
         self._options: Any = {
             "require": ["exp", "iss"] + (["aud"] if self._audience else []),
             "verify_aud": self._audience is not None,
@@ -44,6 +51,18 @@ class TokenVerifier:
 
     def verify(self, token: str) -> Actor:
         """Verify a token; raises Unauthorized without a reason."""
+        # Neither the token nor anything that it could be guessed from stays in memory.
+        digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+        actor = self._verified.get(digest)
+        if actor is not None and int(actor.expires_at) > time.time() - LEEWAY:
+            return actor
+        actor = self._verify(token)
+        self._verified[digest] = actor
+        if len(self._verified) > MAX_REMEMBERED:
+            del self._verified[next(iter(self._verified))]
+        return actor
+
+    def _verify(self, token: str) -> Actor:
         try:
             return _actor(self._claims(token))
         except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError) as error:

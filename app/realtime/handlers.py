@@ -1,5 +1,6 @@
 """What a client may say over a socket: each payload becomes a command, each answer an acknowledgement."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -22,6 +23,9 @@ from app.usecases import catchup, messages, presence, sessions
 from app.usecases.typing import Typing
 
 Answer = dict[str, Any]
+# A handler that gives a future has handed its work to a writer that keeps the order in which it was asked: the
+# socket's next event may begin before this one is answered. Acknowledgements keep their order all the same.
+Result = Answer | asyncio.Future[Answer]
 
 
 class Speaker(Protocol):
@@ -89,7 +93,7 @@ async def sync(socket: Speaker, payload: Raw) -> Answer:
     return await catchup.sync(socket.deps, socket.actor, decode(SocketSync, payload))
 
 
-HANDLERS: dict[str, Callable[[Speaker, Raw], Awaitable[Answer]]] = {
+HANDLERS: dict[str, Callable[[Speaker, Raw], Awaitable[Result]]] = {
     events.MESSAGE_SEND: send_message,
     events.MESSAGE_EDIT: edit_message,
     events.MESSAGE_DELETE: delete_message,

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -13,13 +14,16 @@ from app.deps import Deps
 from app.errors import ChatError, Conflict, Forbidden, PayloadTooLarge, Unauthorized, ValidationFailed
 from app.events import Event
 from app.realtime import acks
-from app.realtime.handlers import HANDLERS, Answer
-from app.realtime.packets import ClientEvent, MalformedEvent, TooLargeEvent, event_packet
-from app.realtime.transport import GRACE_AFTER_REFUSAL, Transport
+from app.realtime.handlers import HANDLERS, Answer, Result
+from app.realtime.packets import DISCONNECT, ClientEvent, MalformedEvent, TooLargeEvent, event_frame, message_frame
+from app.realtime.session import Session
 from app.schemas import ConnectAuth
 from app.supervisor import Supervisor
 from app.usecases import sessions
 from app.usecases.typing import Typing
+
+# A client that is not told to come back by itself has this long to read why.
+GRACE_AFTER_REFUSAL = 0.5
 
 
 class ConnectAbandonedError(Exception):
@@ -29,40 +33,33 @@ class ConnectAbandonedError(Exception):
 class Socket:
     """One client's socket: a subscriber of `fanout`, and whom it speaks for."""
 
-    def __init__(self, namespace: "ChatNamespace", deps: Deps, actor: Actor, transport: Transport) -> None:
+    __slots__ = ("_expiry", "_namespace", "actor", "deps", "link", "typing", "user_id")
+
+    def __init__(self, namespace: "ChatNamespace", deps: Deps, actor: Actor, session: Session) -> None:
         self._namespace = namespace
         self.deps = deps
         self.actor = actor
-        self.transport = transport
+        self.user_id = actor.user_id
+        self.link = session
         self.typing = Typing(deps, actor)
         self._expiry: asyncio.TimerHandle | None = None
 
     @property
-    def user_id(self) -> str:
-        return self.actor.user_id
-
-    def deliver(self, frame: str) -> None:
-        self.transport.push(frame)
-
-    def deliver_if_idle(self, frame: str) -> None:
-        self.transport.push_if_idle(frame)
+    def socket_id(self) -> str:
+        return self.link.sid
 
     def expel(self, until: int) -> None:
         if self.actor.issued_second <= until:
             self.end(Unauthorized("The user was deleted"))
 
-    @property
-    def socket_id(self) -> str:
-        return self.transport.session_id
-
     def evict(self) -> None:
         self.end(Conflict("Another socket of yours was opened, and this is the oldest of too many"))
 
     def reconnect(self) -> None:
-        self._namespace.close_later(self.transport)
+        self._namespace.close_later(self.link)
 
     def send(self, event: Event) -> None:
-        self.transport.push(event_packet(event))
+        self.link.push(event_frame(event))
 
     def authorize(self, actor: Actor) -> None:
         """Speak for the user of a token until it expires."""
@@ -70,15 +67,17 @@ class Socket:
         self.typing.actor = actor
         if self._expiry is not None:
             self._expiry.cancel()
-        expired = Unauthorized("The token has expired: connect again with a new one")
         delay = max(0.0, actor.expires_at - time.time())
-        self._expiry = asyncio.get_running_loop().call_later(delay, self.end, expired)
+        self._expiry = asyncio.get_running_loop().call_later(delay, self._expire)
+
+    def _expire(self) -> None:
+        self.end(Unauthorized("The token has expired: connect again with a new one"))
 
     def end(self, error: ChatError) -> None:
         """End a socket whose client must act before it comes back."""
         self.send(acks.error_event(error, "connect"))
-        self.transport.push_disconnect()
-        self._namespace.close_later(self.transport)
+        self.link.push(message_frame(DISCONNECT))
+        self._namespace.close_later(self.link)
 
     def over(self) -> None:
         """Forget what was to come: the socket is gone."""
@@ -99,7 +98,9 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
     async def trigger_event(self, event: str, sid: str, *args: Any) -> Any:
         """Take an event from python-socketio: a client's, or one about a client."""
         if isinstance(event, ClientEvent):
-            return await self._on_client_event(event, sid, args)
+            socket = self.sockets.get(sid)
+            result = None if socket is None else await self.on_client_event(socket, event, args)
+            return await result if isinstance(result, asyncio.Future) else result
         if event == "connect":
             return await self._on_connect(sid, args[1])
         return await self._on_disconnect(sid)
@@ -107,25 +108,25 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
     # Connections
 
     async def _on_connect(self, sid: str, auth: object) -> None:
-        transport = self.server.transport_of(sid)
+        session: Session = self.server.session_of(sid)
         try:
             async with self._deps.database.deadline():
                 actor = await sessions.authenticate_socket(self._deps, _token(auth))
-                socket = Socket(self, self._deps, actor, transport)
+                socket = Socket(self, self._deps, actor, session)
                 await sessions.connect(self._deps, actor, socket)
         except (Unauthorized, Forbidden) as error:
-            self.close_later(transport)
+            self.close_later(session)
             raise Refused(error.code.lower()) from error
         except Exception as error:
             # Not a refusal: the client shall come back by itself, so it is told nothing.
             acks.failure(error, "connect")
-            await transport.close()
+            await session.close()
             raise ConnectAbandonedError from error
-        if transport.is_closed:
+        if session.closed:
             await sessions.disconnect(self._deps, socket)
             raise ConnectAbandonedError
         # From here to the CONNECT packet nothing is awaited, so that no event comes before it.
-        self.sockets[sid] = socket
+        self.sockets[sid] = session.socket = socket
         socket.authorize(actor)
         self._supervisor.once("make room for a socket", sessions.make_room(self._deps, socket))
 
@@ -134,37 +135,50 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         if socket is None:
             return
         socket.over()
-        # A client may leave the namespace and keep its connection, or its poll, open.
-        self.close_later(socket.transport)
+        socket.link.socket = None
+        if not socket.link.closed:
+            # A client may leave the namespace and keep its connection, or its poll, open.
+            self.close_later(socket.link)
         try:
             await sessions.disconnect(self._deps, socket)
         except Exception as error:  # noqa: BLE001 - `acks.failure` logs it; engineio would as well, at length
             acks.failure(error, "disconnect")
 
-    def close_later(self, transport: Transport) -> None:
+    def close_later(self, session: Session) -> None:
         """Close a connection once its client has had the time to read why."""
 
         async def close() -> None:
             await asyncio.sleep(GRACE_AFTER_REFUSAL)
-            await transport.close()
+            await session.close()
 
         self._supervisor.once("close a refused socket", close())
 
     # Events
 
-    async def _on_client_event(self, event: ClientEvent, sid: str, args: tuple[Any, ...]) -> Answer | None:
-        socket = self.sockets.get(sid)
-        if socket is None:
-            return None
+    async def on_client_event(self, socket: Socket, event: ClientEvent, args: Sequence[Any]) -> Result:
+        """Do what a client asks for, and answer; a failure is told as an event as well."""
         try:
             async with self._deps.database.deadline():
-                return await self._handle(socket, event, args)
-        except Exception as error:  # noqa: BLE001 - `acks.failure` logs it; a socket outlives every error
-            failure = acks.failure(error, event)
-            socket.send(acks.error_event(failure, str(event)))
-            return acks.acknowledgement(failure)
+                result = await self._handle(socket, event, args)
+        except Exception as error:  # noqa: BLE001 - `_failed` logs it; a socket outlives every error
+            return self._failed(socket, event, error)
+        if isinstance(result, asyncio.Future):
+            return asyncio.ensure_future(self._answered(socket, event, result))
+        return result
 
-    async def _handle(self, socket: Socket, event: ClientEvent, args: tuple[Any, ...]) -> Answer:
+    async def _answered(self, socket: Socket, event: ClientEvent, answer: asyncio.Future[Answer]) -> Answer:
+        try:
+            return await answer
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._failed(socket, event, error)
+
+    @staticmethod
+    def _failed(socket: Socket, event: ClientEvent, error: Exception) -> Answer:
+        failure = acks.failure(error, event)
+        socket.send(acks.error_event(failure, str(event)))
+        return acks.acknowledgement(failure)
+
+    async def _handle(self, socket: Socket, event: ClientEvent, args: Sequence[Any]) -> Result:
         if isinstance(event, TooLargeEvent):
             limit = self._deps.settings.max_body_bytes
             raise PayloadTooLarge(f"The packet is larger than {limit} bytes")

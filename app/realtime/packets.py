@@ -12,10 +12,13 @@ from msgspec import Raw
 from socketio.packet import Packet
 
 from app.events import Event
+from app.rooms import Frame
 from app.schemas import encode
 
 EVENT = "2"
+ACK = "3"
 DISCONNECT = "1"
+MAX_BYTES_PER_CHARACTER = 4
 # No event of ours has any; what comes with some is answered with an error.
 MAX_ATTACHMENTS = 16
 
@@ -38,12 +41,58 @@ class MalformedEvent(ClientEvent):
     __slots__ = ()
 
 
+# An event without attachments, with or without a number: python-socketio reads one of up to 100 digits.
+_PLAIN_EVENT = re.compile(r"2([0-9]{0,18})(?=\[)")
+_arguments = msgspec.json.Decoder(list[Raw])
+_name = msgspec.json.Decoder(str)
+
 _NAME = re.compile(r'\[\s*"([^"\\]{0,64})"\s*(?:,(.*))?', re.DOTALL)
 
 
 def event_packet(event: Event) -> str:
     """Write an event as the text of a Socket.IO packet."""
     return f'{EVENT}["{event.name}",{event.data.decode()}]'
+
+
+def event_frame(event: Event) -> Frame:
+    """Write an event for all who get it, whether they poll or not."""
+    return message_frame(event_packet(event))
+
+
+def message_frame(packet: str) -> Frame:
+    """Write a Socket.IO packet for whoever gets it."""
+    return Frame(packet, websocket_frame(b"4" + packet.encode()))
+
+
+def websocket_frame(packet: bytes) -> bytes:
+    """Write an Engine.IO packet as one frame of text (RFC 6455, section 5.2), as servers do: without a mask."""
+    size = len(packet)
+    if size < 126:
+        return bytes((0x81, size)) + packet
+    if size < 1 << 16:
+        return b"\x81\x7e" + size.to_bytes(2, "big") + packet
+    return b"\x81\x7f" + size.to_bytes(8, "big") + packet
+
+
+def acknowledgement(number: str, answer: Any) -> Frame:
+    """Write the acknowledgement of the event to which a client gave a number."""
+    return message_frame(f"{ACK}{number}[{encode(answer).decode()}]")
+
+
+def read_event(packet: str, max_bytes: int) -> tuple[str, ClientEvent, list[Raw]] | None:
+    """Read an event of the namespace `/`: the number that it is acknowledged by, or none, its name, its arguments.
+
+    Gives None for all other packets, for what may be too large and for what is not quite right: these are read
+    with more care.
+    """
+    found = _PLAIN_EVENT.match(packet)
+    if found is None or len(packet) * MAX_BYTES_PER_CHARACTER > max_bytes:
+        return None
+    try:
+        name, *arguments = _arguments.decode(packet[found.end() :])
+        return found[1], ClientEvent(_name.decode(name)), arguments
+    except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError):
+        return None
 
 
 class _Json:

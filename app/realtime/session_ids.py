@@ -30,4 +30,4 @@ class SessionIds:
         return pod
 
     def _sign(self, body: str) -> str:
-        return hmac.new(self._key, body.encode(), hashlib.sha256).hexdigest()[:_SIGNATURE_LENGTH]
+        return hmac.digest(self._key, body.encode(), "sha256").hex()[:_SIGNATURE_LENGTH]

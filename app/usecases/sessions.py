@@ -7,18 +7,17 @@ from app.errors import Unauthorized
 from app.limits import Action
 from app.rooms import Subscriber
 from app.usecases import presence
-from app.usecases.access import is_refused
 
 
 async def authenticate(deps: Deps, token: str) -> Actor:
     """Turn a token into the one who acts; raises Unauthorized, also for a user who was deleted since."""
     actor = deps.tokens.verify(token)
-    await _refuse(actor)
+    await _refuse(deps, actor)
     return actor
 
 
-async def _refuse(actor: Actor) -> None:
-    if await is_refused(actor):
+async def _refuse(deps: Deps, actor: Actor) -> None:
+    if await deps.is_refused((actor.user_id, actor.issued_second)):
         raise Unauthorized("The user was deleted")
 
 
@@ -48,7 +47,7 @@ async def connect(deps: Deps, actor: Actor, subscriber: Subscriber) -> None:
     try:
         if change is not None:
             await presence.announce(deps, change)
-        await deps.fanout.attach(subscriber, lambda: _refuse(actor))
+        await deps.fanout.attach(subscriber, lambda: _refuse(deps, actor))
     except BaseException:
         await deps.presence.closed(subscriber.user_id)
         raise

@@ -5,8 +5,9 @@ import time
 import jwt
 import pytest
 from clients import token
-from pods import INTERNAL_SECRET, ISSUER, SECRET
+from pods import INTERNAL_SECRET, ISSUER, SECRET, until
 
+from app.auth import tokens
 from app.auth.actor import Actor
 from app.auth.tokens import TokenVerifier, issue
 from app.errors import Unauthorized
@@ -140,3 +141,36 @@ def test_an_issued_token_is_accepted():
     actor = verify(issue(Secret(SECRET), ISSUER, "chat", "anna", 60), **more)
     assert (actor.user_id, actor.can_read, actor.can_write) == ("anna", True, True)
     assert actor.expires_at == pytest.approx(time.time() + 60, abs=5)
+
+
+async def test_a_token_that_was_verified_is_known_until_it_expires():
+    verifier = TokenVerifier(settings())
+    text = token("anna", exp=int(time.time()) + 1)
+    assert verifier.verify(text) is verifier.verify(text)
+
+    async def is_refused():
+        try:
+            verifier.verify(text)
+        except Unauthorized:
+            return True
+        return False
+
+    await until(is_refused, "the end of the token")
+
+
+def test_what_differs_in_one_character_is_another_token():
+    verifier = TokenVerifier(settings())
+    text = token("anna")
+    verifier.verify(text)
+    with pytest.raises(Unauthorized):
+        verifier.verify(text[:-2] + ("A" if text[-2] != "A" else "B") + text[-1])
+
+
+def test_no_more_tokens_are_remembered_than_there_is_room_for(monkeypatch):
+    monkeypatch.setattr(tokens, "MAX_REMEMBERED", 2)
+    verifier = TokenVerifier(settings())
+    texts = [token(name) for name in ("anna", "ben", "cleo")]
+    actors = [verifier.verify(text) for text in texts]
+    assert verifier.verify(texts[2]) is actors[2]
+    assert verifier.verify(texts[0]) is not actors[0]
+    assert verifier.verify(texts[0]) == actors[0]

@@ -1,0 +1,55 @@
+"""Questions that are asked together: while some are under way the next ones gather, and go as one.
+
+There is no timer: a lone question waits for nobody. They are asked outside of any transaction.
+"""
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+# A batch that takes longer is given up: those that wait behind it must not hang with it.
+TIMEOUT = 5.0
+
+
+class Gathering(Generic[Q, A]):
+    """Asks one thing of many; `ask` gives an answer for each question, in their order."""
+
+    def __init__(self, ask: Callable[[list[Q]], Awaitable[list[A]]], most: int = 128) -> None:
+        self._ask = ask
+        self._most = most
+        self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def __call__(self, question: Q) -> A:
+        """Ask; raises what asking raised, for all that were asked together."""
+        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        self._waiting.append((question, answer))
+        if self._task is None:
+            # A task of its own context: it must not be within the transaction of whoever asks first.
+            self._task = asyncio.create_task(self._work(), context=contextvars.Context())
+        return await answer
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                together, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+                await self._ask_together(together)
+        finally:
+            self._task = None
+
+    async def _ask_together(self, together: list[tuple[Q, asyncio.Future[A]]]) -> None:
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                answers = await self._ask([question for question, _ in together])
+        except Exception as error:  # noqa: BLE001 - it is raised where the questions come from
+            for _, future in together:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), answer in zip(together, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)

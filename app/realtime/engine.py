@@ -1,0 +1,120 @@
+"""Engine.IO's server: python-engineio keeps the protocol of long polling; sessions and WebSockets are our own.
+
+All that is known of python-engineio's insides stands here and in `session`; written for 4.15, and
+`tests/unit/test_hooks.py` fails where that changes.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import engineio
+import engineio.payload
+from engineio.packet import OPEN, Packet
+
+from app.realtime.heartbeat import Heartbeat
+from app.realtime.listener import Request, Response
+from app.realtime.session import Session, Wire
+from app.realtime.session_ids import SessionIds
+from app.schemas import encode
+from app.supervisor import Supervisor
+
+# A packet past this ends the connection; one past MAX_BODY_BYTES is answered with an error.
+MAX_MESSAGE_BYTES = 1 << 20
+# A polling client may join a burst of small packets into one request.
+MAX_PACKETS_PER_POST = 4096
+# A connection on which nobody asks for a socket is closed after so many seconds.
+CONNECT_PATIENCE = 10
+
+
+class Engine(engineio.AsyncServer):  # type: ignore[misc]
+    """All sessions of this pod; their ids name it."""
+
+    sockets: dict[str, Session]
+    max_unsent_bytes: int
+    session_ids: SessionIds
+    supervisor: Supervisor
+    heartbeat: Heartbeat
+    ping_interval: int
+    ping_timeout: int
+    # Told of a new session before anything of it is handled.
+    on_open: Callable[[str], None]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        engineio.payload.Payload.max_decode_packets = MAX_PACKETS_PER_POST
+        # What engineio's drivers for other servers are; that there is a WebSocket is all that it asks of the last.
+        self._async = {
+            "asyncio": True,
+            "translate_request": _environ,
+            "make_response": _response,
+            "websocket": True,
+        }
+
+    def generate_id(self) -> str:
+        return self.session_ids.new()
+
+    @property
+    def on_message(self) -> Callable[[str, str | bytes], Awaitable[None]]:
+        handler: Callable[[str, str | bytes], Awaitable[None]] = self.handlers["message"]
+        return handler
+
+    async def _handle_connect(self, _: dict[str, Any], transport: str, jsonp_index: int | None = None) -> Any:
+        """Open a session that begins with polling."""
+        session = Session(self, self.generate_id())
+        session.begin_polling()
+        self._open(session, transport)
+        return self._ok(await session.poll(), jsonp_index=jsonp_index)
+
+    def open_over(self, wire: Wire) -> Session:
+        """Open a session that begins with a WebSocket."""
+        session = Session(self, self.generate_id())
+        session.attach(wire)
+        self._open(session, "websocket")
+        return session
+
+    def _open(self, session: Session, transport: str) -> None:
+        self.sockets[session.sid] = session
+        session.send_now(
+            Packet(
+                OPEN,
+                encode(
+                    {
+                        "sid": session.sid,
+                        "upgrades": self._upgrades(session.sid, transport),
+                        "pingTimeout": self.ping_timeout * 1000,
+                        "pingInterval": self.ping_interval * 1000,
+                        "maxPayload": self.max_http_buffer_size,
+                    }
+                ).decode(),
+            )
+        )
+        self.on_open(session.sid)
+        self.heartbeat.wait(session, CONNECT_PATIENCE)
+
+    async def over(self, session: Session, reason: str) -> None:
+        """Tell python-socketio that a session has ended, and forget it."""
+        await self._trigger_event("disconnect", session.sid, reason, run_async=False)
+        self.sockets.pop(session.sid, None)
+
+
+class _Body:
+    """The body of a request, as engineio reads it."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def read(self, _: int) -> bytes:
+        return self._body
+
+
+def _environ(request: Request) -> dict[str, Any]:
+    return {
+        "REQUEST_METHOD": request.method,
+        "QUERY_STRING": request.query,
+        "CONTENT_LENGTH": str(len(request.body)),
+        "wsgi.input": _Body(request.body),
+    }
+
+
+def _response(status: str, headers: list[tuple[str, str]], body: bytes, _: dict[str, Any]) -> Response:
+    return Response(int(status.split(" ", 1)[0]), dict(headers), body)

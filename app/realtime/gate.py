@@ -1,0 +1,110 @@
+"""Who answers a request: Engine.IO here, the pod that holds its session, the health check, or nobody."""
+
+import asyncio
+import logging
+from base64 import b64decode
+from http import HTTPStatus
+
+from app import cors
+from app.health import Health
+from app.realtime.engine import Engine
+from app.realtime.foreign import ForeignSessions
+from app.realtime.listener import Request, Response, error
+from app.realtime.websocket import WebSocket, take_over
+from app.settings import Settings
+
+PATH = "/socket.io/"
+HEALTH_PATH = "/health/ready"
+WEBSOCKET_VERSION = "13"
+
+_log = logging.getLogger(__name__)
+
+
+class SocketGate:
+    """Lets in who may come in, and answers the others."""
+
+    def __init__(self, settings: Settings, health: Health, engine: Engine, foreign: ForeignSessions) -> None:
+        self._settings = settings
+        self._health = health
+        self._engine = engine
+        self._foreign = foreign
+
+    async def answer(self, request: Request) -> Response:
+        """Answer a request; nothing is raised."""
+        try:
+            response = await self._answer(request)
+        except Exception:  # noqa: BLE001 - it is logged, and a connection outlives it
+            _log.exception("the request %s %s failed", request.method, request.path)
+            response = error(HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong on our side")
+        return self._with_cors(request, response)
+
+    async def _answer(self, request: Request) -> Response:
+        if request.path == HEALTH_PATH and request.method == "GET":
+            is_ready = await self._health.is_ready()
+            return Response(HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return refusal
+        owner = self._foreign.owner_of(request)
+        if owner is not None:
+            return await self._foreign.pass_on(request, owner)
+        response: Response = await self._engine.handle_request(request)
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            return error(HTTPStatus(response.status), "The request is not of an open session")
+        return response
+
+    def upgrade(self, request: Request, transport: asyncio.Transport, ahead: bytes) -> Response | None:
+        """Take over a connection that becomes a WebSocket; gives the answer where it is none."""
+        refusal = self._refusal(request) or _mistake(request)
+        if refusal is None:
+            owner = self._foreign.owner_of(request)
+            if owner is not None:
+                self._foreign.pipe(request, owner, transport, ahead)
+                return None
+            session_id = request.arguments.get("sid")
+            session = None if session_id is None else self._engine.sockets.get(session_id)
+            if session_id is None or (session is not None and session.may_upgrade):
+                take_over(transport, request, WebSocket(self._engine, session), ahead)
+                return None
+            refusal = error(HTTPStatus.BAD_REQUEST, "The request is not of an open session")
+        return self._with_cors(request, refusal)
+
+    def _refusal(self, request: Request) -> Response | None:
+        """Tell why a request is not Engine.IO's, or not now."""
+        if request.path == HEALTH_PATH:
+            return error(HTTPStatus.METHOD_NOT_ALLOWED, "The health check is a GET")
+        if request.path != PATH:
+            return error(HTTPStatus.NOT_FOUND, "Only Socket.IO and GET /health/ready are served here")
+        if not cors.is_allowed(request.headers.get("origin"), self._settings.allowed_origins):
+            return error(HTTPStatus.FORBIDDEN, "This origin is not allowed")
+        if "sid" not in request.arguments and (not self._health.takes_sockets or self._is_full):
+            return error(HTTPStatus.SERVICE_UNAVAILABLE, "This pod takes no new sockets, connect again")
+        return None
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._engine.sockets) >= self._settings.max_sockets
+
+    def _with_cors(self, request: Request, response: Response) -> Response:
+        origin, allowed = request.headers.get("origin"), self._settings.allowed_origins
+        response.headers |= cors.headers(origin, allowed, preflight=request.method == "OPTIONS")
+        return response
+
+
+def _mistake(request: Request) -> Response | None:
+    """Tell what is wrong with an upgrade (RFC 6455, section 4.2.1; Engine.IO 4)."""
+    headers, arguments = request.headers, request.arguments
+    if headers.get("upgrade", "").lower() != "websocket" or request.method != "GET":
+        return error(HTTPStatus.BAD_REQUEST, "Only a GET may upgrade, and only to a WebSocket")
+    if headers.get("sec-websocket-version") != WEBSOCKET_VERSION or not _is_key(headers.get("sec-websocket-key")):
+        return error(HTTPStatus.BAD_REQUEST, "Sec-WebSocket-Version must be 13 and Sec-WebSocket-Key 16 bytes")
+    if arguments.get("transport") != "websocket" or ("sid" not in arguments and arguments.get("EIO") != "4"):
+        return error(HTTPStatus.BAD_REQUEST, "The query of an upgrade is EIO=4&transport=websocket")
+    return None
+
+
+def _is_key(key: str | None) -> bool:
+    try:
+        return key is not None and len(b64decode(key, validate=True)) == 16
+    except ValueError:
+        return False

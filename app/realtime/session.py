@@ -1,0 +1,293 @@
+"""One client's Engine.IO session, over long polling or a WebSocket.
+
+    polling ── 2probe ──▶ upgrading ── 5 ──▶ on WebSocket ──▶ closed
+       └── the WebSocket ends before: polling ──┘
+
+On WebSocket a frame goes straight to the transport; a session that polls has a queue. Neither has a task of its
+own.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from engineio.async_socket import AsyncSocket
+from engineio.packet import CLOSE, MESSAGE, NOOP, PING, Packet
+
+from app.realtime.inbox import Inbox
+from app.realtime.packets import websocket_frame
+from app.rooms import Frame
+
+if TYPE_CHECKING:
+    from app.realtime.engine import Engine
+
+# Above this a client is behind: what is of use only now is not queued for it.
+BEHIND_BYTES = 65_536
+# A connection that was closed has so many seconds to take what was written.
+CLOSE_PATIENCE = 5
+
+
+class Wire(Protocol):
+    """A WebSocket, as far as a session knows it."""
+
+    transport: asyncio.Transport
+
+    def close(self) -> None:
+        """Send what was written, say goodbye and close."""
+
+
+class ByteQueue(asyncio.Queue[Any]):
+    """The queue of a session that polls, which knows how many bytes wait in it."""
+
+    def _init(self, maxsize: int) -> None:
+        self.bytes = 0
+        super()._init(maxsize)
+
+    def _put(self, item: Any) -> None:
+        self.bytes += _size(item)
+        super()._put(item)
+
+    def _get(self) -> Any:
+        item = super()._get()
+        self.bytes -= _size(item)
+        return item
+
+    def discard(self) -> None:
+        """Let go of all that waits."""
+        while not self.empty():
+            self.get_nowait()
+            self.task_done()
+
+
+def _size(item: Any) -> int:
+    data = getattr(item, "data", None)
+    return len(data) if isinstance(data, str | bytes) else 0
+
+
+def _discard(_: bytes) -> None:
+    """Stand in for the transport of a connection that is over."""
+
+
+class Session(AsyncSocket):  # type: ignore[misc]
+    """One client's Engine.IO session."""
+
+    __slots__ = (
+        "closed",
+        "closing",
+        "connected",
+        "due",
+        "has_asked",
+        "inbox",
+        "last_ping",
+        "queue",
+        "server",
+        "sid",
+        "socket",
+        "upgraded",
+        "upgrading",
+        "wire",
+        "write",
+    )
+
+    server: "Engine"
+
+    def __init__(self, server: "Engine", sid: str) -> None:
+        self.server = server
+        self.sid = sid
+        self.connected = self.upgrading = self.upgraded = self.closing = self.closed = False
+        # Whether a ping waits for its answer.
+        self.last_ping = False
+        # Whether the client has asked for a socket.
+        self.has_asked = False
+        # What the client became: a socket of the chat. Engine.IO knows nothing of it.
+        self.socket: Any = None
+        self.due = 0
+        self.inbox: Inbox | None = None
+        # On WebSocket, or on the way there, what carries it.
+        self.wire: Wire | None = None
+        # On WebSocket, what takes frames; a session that polls has a queue instead.
+        self.write: Callable[[bytes], None] | None = None
+        self.queue: ByteQueue | None = None
+
+    # What goes out
+
+    def push(self, sent: Frame) -> None:
+        if self.write is None:
+            self.enqueue([sent])
+        else:
+            self.write(sent.wire)
+
+    def enqueue(self, frames: Iterable[Frame]) -> None:
+        """Queue frames for the next poll; a client that cannot keep up is cut."""
+        if self.closed or self.queue is None:
+            return
+        for one in frames:
+            if self.queue.bytes + len(one.packet) > self.server.max_unsent_bytes:
+                self.cut()
+                return
+            self.queue.put_nowait(Packet(MESSAGE, one.packet))
+
+    @property
+    def is_behind(self) -> bool:
+        if self.queue is not None:
+            return self.queue.bytes >= BEHIND_BYTES
+        return self.wire is not None and self.wire.transport.get_write_buffer_size() >= BEHIND_BYTES
+
+    async def send(self, packet: Packet) -> None:
+        """Send a packet: python-engineio awaits it."""
+        self.send_now(packet)
+
+    def send_now(self, packet: Packet) -> None:
+        """Send a packet of Engine.IO's or Socket.IO's."""
+        if self.write is not None:
+            self.write(websocket_frame(packet.encode().encode()))
+        elif self.queue is not None:
+            self.queue.put_nowait(packet)
+
+    def cut(self) -> None:
+        """End the connection of a client that reads too slowly, and forget what it has not read."""
+        if self.queue is None:
+            self.write = _discard
+        else:
+            self.queue.discard()
+        self._abort()
+        self.server.supervisor.once("cut a slow client", self.close(abort=True))
+
+    def _abort(self) -> None:
+        if self.wire is not None:
+            self.wire.transport.abort()
+
+    # How it is carried
+
+    def begin_polling(self) -> None:
+        self.queue = ByteQueue()
+        self.connected = True
+
+    @property
+    def may_upgrade(self) -> bool:
+        return self.wire is None and not self.closed
+
+    def upgrade_to(self, wire: Wire) -> None:
+        """Wait for the client to say over a WebSocket that it goes on there."""
+        self.wire = wire
+        self.upgrading = True
+
+    def attach(self, wire: Wire) -> None:
+        """Go on over a WebSocket, with what waited for a poll first."""
+        self.wire = wire
+        self.write = wire.transport.write
+        self.connected = self.upgraded = True
+        self.upgrading = False
+        queue, self.queue = self.queue, None
+        while queue is not None and not queue.empty():
+            packet = queue.get_nowait()
+            if packet is not None and packet.packet_type != NOOP:
+                self.send_now(packet)
+
+    def detach(self, wire: Wire) -> None:
+        """Know that a WebSocket is gone; a session that it did not carry yet goes on polling."""
+        if self.wire is not wire:
+            return
+        self.wire = None
+        self.due = self.due if not self.closed else 0
+        if self.upgrading:
+            self.upgrading = False
+            return
+        self.write = _discard
+        self.server.supervisor.once(
+            "end a session", self.close(abort=True, reason=self.server.reason.TRANSPORT_CLOSE)
+        )
+
+    # What comes in over a WebSocket
+
+    def take(self, wire: Wire, packet: str) -> None:
+        """Take in a packet of a WebSocket."""
+        kind = packet[:1]
+        if self.upgrading:
+            self._take_upgrading(wire, kind, packet)
+        elif kind == "4":
+            self.take_message(packet[1:])
+        elif kind == "3":
+            self.schedule_ping()
+        elif kind == "1":
+            self.server.supervisor.once(
+                "end a session", self.close(abort=True, reason=self.server.reason.CLIENT_DISCONNECT)
+            )
+
+    def _take_upgrading(self, wire: Wire, kind: str, packet: str) -> None:
+        if packet == "2probe":
+            wire.transport.write(websocket_frame(b"3probe"))
+            # Ends the poll that waits: the client stops polling before it goes on.
+            self.send_now(Packet(NOOP))
+        elif kind == "5":
+            self.attach(wire)
+        else:
+            wire.close()
+
+    def take_message(self, message: str | bytes) -> None:
+        """Take in a message; one is handled after the other."""
+        if self.inbox is None:
+            self.inbox = Inbox()
+        if self.inbox.put(message) and self.wire is not None and not self.inbox.is_held:
+            self.inbox.is_held = True
+            self.wire.transport.pause_reading()
+        if not self.inbox.is_busy:
+            self.inbox.is_busy = True
+            self.server.supervisor.once("handle what a client sent", self._handle(self.inbox))
+
+    async def _handle(self, inbox: Inbox) -> None:
+        while (message := await inbox.next()) is not None:
+            await self.server.on_message(self.sid, message)
+        inbox.is_busy = False
+        if inbox.is_held and self.wire is not None and not self.wire.transport.is_closing():
+            inbox.is_held = False
+            self.wire.transport.resume_reading()
+        if inbox.is_empty:
+            self.inbox = None
+
+    # Its heartbeat
+
+    def schedule_ping(self) -> None:
+        """Ping when it is time: the client has answered."""
+        if not self.closed:
+            self.last_ping = False
+            self.server.heartbeat.wait(self, self.server.ping_interval)
+
+    async def check_ping_timeout(self) -> bool:
+        """Leave it to the heartbeat."""
+        return True
+
+    def on_due(self) -> None:
+        if self.closed:
+            self._abort()
+        elif not self.has_asked:
+            self.server.supervisor.once("close an idle connection", self.close())
+        elif self.last_ping:
+            self.server.supervisor.once(
+                "close a silent connection", self.close(reason=self.server.reason.PING_TIMEOUT)
+            )
+        else:
+            self.last_ping = True
+            self.send_now(Packet(PING))
+            self.server.heartbeat.wait(self, self.server.ping_timeout)
+
+    # Its end
+
+    async def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:  # noqa: ARG002, FBT001, FBT002 - engineio's
+        """End the connection, once what was written is out; socket.io-client connects again by itself.
+
+        With `abort` the client is gone, or has asked for it, and is told nothing.
+        """
+        if self.closed:
+            return
+        if not abort:
+            self.send_now(Packet(CLOSE))
+        self.closed = self.closing = True
+        if self.queue is not None:
+            # Answers a poll that waits.
+            self.queue.put_nowait(None)
+        self.write = _discard
+        if self.wire is not None:
+            self.wire.close()
+            self.server.heartbeat.wait(self, CLOSE_PATIENCE)
+        await self.server.over(self, reason or self.server.reason.SERVER_DISCONNECT)

@@ -1,0 +1,73 @@
+"""What this service relies on inside of libraries: an upgrade that moves it must be seen here first."""
+
+import ast
+import inspect
+from importlib.metadata import version
+
+import engineio
+import engineio.payload
+import pytest
+import socketio
+from engineio.async_socket import AsyncSocket
+from picows import WSListener
+from picows.picows import WSProtocol
+
+from app.realtime.engine import Engine
+from app.realtime.packets import packet_class
+from app.realtime.protocol import Clients, SocketIO
+from app.realtime.session import Session
+from app.realtime.websocket import WebSocket
+
+HOOKS = [
+    (Engine, engineio.AsyncServer, ["generate_id", "_handle_connect"]),
+    (Session, AsyncSocket, ["send", "close", "schedule_ping", "check_ping_timeout"]),
+    (SocketIO, socketio.AsyncServer, ["_engineio_server_class", "_handle_connect", "_handle_eio_message"]),
+    (Clients, socketio.AsyncManager, ["get_namespaces", "pre_connect", "connect", "is_connected"]),
+    (
+        Clients,
+        socketio.AsyncManager,
+        ["sid_from_eio_sid", "eio_sid_from_sid", "pre_disconnect", "basic_disconnect"],
+    ),
+    (packet_class(1), socketio.packet.Packet, ["decode", "add_attachment"]),
+    (WebSocket, WSListener, ["on_ws_connected", "on_ws_frame", "on_ws_disconnected"]),
+    (WebSocket, WSListener, ["pause_writing", "resume_writing"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("package", "written_for"), [("python-engineio", "4.15."), ("python-socketio", "5.18."), ("picows", "2.3.")]
+)
+def test_the_versions_are_those_that_the_hooks_were_written_for(package, written_for):
+    assert version(package).startswith(written_for)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "name"), [(ours, theirs, name) for ours, theirs, names in HOOKS for name in names]
+)
+def test_what_is_overridden_is_still_there(ours, theirs, name):
+    assert getattr(ours, name) is not getattr(theirs, name)
+    # What picows has was compiled, and tells nothing of its parameters.
+    if theirs is not WSListener:
+        taken = inspect.signature(getattr(ours, name)).parameters.values()
+        given = inspect.signature(getattr(theirs, name)).parameters.values()
+        assert [one.kind for one in taken] == [one.kind for one in given]
+
+
+def test_the_parts_of_engineio_that_a_session_stands_in_for_are_still_used():
+    uses = inspect.getsource(AsyncSocket.poll) + inspect.getsource(AsyncSocket.handle_get_request)
+    assert "self.queue" in uses
+    assert "self.upgrading or self.upgraded" in uses
+    assert "self.schedule_ping()" in inspect.getsource(AsyncSocket.receive)
+    assert "self.max_decode_packets" in inspect.getsource(engineio.payload.Payload.decode)
+    assert {"translate_request", "make_response", "websocket"} <= set(engineio.async_drivers.asgi._async)
+
+
+def test_a_session_has_all_that_engineio_reads_of_it():
+    nodes = ast.walk(ast.parse(inspect.getsource(AsyncSocket)))
+    owned = [node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
+    read = {node.attr for node in owned if node.value.id == "self"}
+    assert read <= set(dir(Session))
+
+
+def test_picows_can_be_handed_a_connection_that_has_begun():
+    assert {"connection_made", "get_buffer", "buffer_updated"} <= set(dir(WSProtocol))
