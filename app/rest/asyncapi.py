@@ -27,8 +27,8 @@ What is said over Socket.IO 5 (Engine.IO 4, the default path and namespace, poll
 `socket.io-client` 4 speaks it.
 
 A socket connects with `auth: { token }`. Nothing has to be joined: it hears all conversations of its user. Each
-event of a client may carry an acknowledgement callback, which gets `{ ok: true, … }` or `{ ok: false, error }`; what
-failed is told by the `error` event as well.
+event of a client may carry an acknowledgement callback, which gets `{ ok: true, … }` or `{ ok: false, error }`;
+what failed is told by the `error` event as well.
 
 Changes of a conversation carry its next `seq`, without a gap: a socket gets each once and in order, and after a
 reconnect `sync` brings what was missed."""
@@ -79,7 +79,9 @@ SERVER_EVENTS = {
     events.REACTION_REMOVED: Told("Somebody took a reaction back.", payloads.ReactionChanged),
     events.PARTICIPANT_ADDED: Told("Somebody is in a group now.", payloads.ParticipantAdded),
     events.PARTICIPANT_REMOVED: Told("Somebody is out of a group.", payloads.ParticipantRemoved),
-    events.CONVERSATION_UPDATED: Told("A group has another title, owner or metadata.", payloads.ConversationUpdated),
+    events.CONVERSATION_UPDATED: Told(
+        "A group has another title, owner or metadata.", payloads.ConversationUpdated
+    ),
     events.CONVERSATION_NEW: Told(
         "The user is in a conversation, or sees it again; it may come twice.", ConversationView
     ),

@@ -112,10 +112,10 @@ async def test_what_was_not_seen_is_marked(window):
     await cleo.start(anna_name)
     await cleo.say("Anna, are you there?")
     item = anna.of("conversation-item").filter(has_text=cleo_name)
-    await expect(item).to_have_attribute("data-news", "true")
+    await expect(item).to_have_attribute("data-unread", "1")
     await expect(anna.of("conversation-item").first).to_contain_text("Anna, are you there?")
     await anna.open(cleo_name)
-    await expect(item).to_have_attribute("data-news", "false")
+    await expect(item).to_have_attribute("data-unread", "0")
     await anna.shows("Anna, are you there?")
 
 

@@ -39,9 +39,7 @@ class ChatProcess(NpmClient):
         """List the changes of a conversation as they were handed on."""
         changes = [(one["event"], one["data"][0]) for one in self.of("event")]
         return [
-            (event, data)
-            for event, data in changes
-            if "seq" in data and data["conversationId"] == conversation_id
+            (event, data) for event, data in changes if "seq" in data and data["conversationId"] == conversation_id
         ]
 
     async def wait_until(self, condition: Any, what: str, within: float = 30.0) -> None:

@@ -158,7 +158,13 @@ async def test_whoever_was_away_gets_all_that_was_missed_in_order(cluster, user,
         await bens.has_seq(room, 126)
         assert contents(bens, room)[:119] == [f"missed {number}" for number in range(119)]
         kinds = {event for event, _ in bens.changes(room)}
-        assert kinds == {"message:new", "message:updated", "message:deleted", "reaction:added", "participant:added"}
+        assert kinds == {
+            "message:new",
+            "message:updated",
+            "message:deleted",
+            "reaction:added",
+            "participant:added",
+        }
         assert bens.told("joined") == [{"conversationIds": [elsewhere]}]
         assert [one["status"] for one in bens.told("outgoing")] == ["waiting", "sending", "sent"]
 
