@@ -1,5 +1,9 @@
 """What two people see of each other on the page, whatever happens to their connections."""
 
+import asyncio
+import hashlib
+import hmac
+import json
 import re
 import time
 
@@ -10,8 +14,9 @@ from playwright.async_api import expect
 
 pytestmark = pytest.mark.browser
 
-# The one that `chat-service dev` takes where none is set.
+# What `chat-service dev` takes where none are set.
 SECRET = "development-only-secret-that-signs-user-tokens"
+WEBHOOK_SECRET = "development-only-secret-that-signs-webhooks"
 
 
 @pytest.fixture
@@ -251,3 +256,62 @@ async def test_messages_and_their_menu_are_reached_by_the_keyboard(talkers):
     await keyboard.type(", edited")
     await keyboard.press("Enter")
     await ben.shows("First", "Second, edited")
+
+
+async def test_who_was_away_is_told_who_wrote(window, demo, http):
+    """The webhook of a new message, as the chat service sends it to the master."""
+    names = person("Anna"), person("Ben")
+    anna = await window(names[0])
+    await anna.start(names[1])
+    await anna.say("Call me")
+    await anna.shows("Call me")
+    data = {
+        "messageId": await anna.of("message").get_attribute("data-message-id"),
+        "conversationId": await anna.of("conversation-item").get_attribute("data-conversation-id"),
+        "senderId": await anna.of("message").get_attribute("data-sender-id"),
+        "content": "Call me",
+    }
+    body = json.dumps({"event": "message.created", "timestamp": "", "signature": "", "data": data}).encode()
+    signature = "sha256=" + hmac.new(WEBHOOK_SECRET.encode(), body, hashlib.sha256).hexdigest()
+    headers = {"X-Webhook-Signature": signature}
+    async with http.post(f"{demo}/webhooks/chat", data=body, headers=headers) as response:
+        assert response.status == 200
+    ben = await window(names[1])
+    await expect(ben.of("notice")).to_contain_text(f"While you were away you got messages from {names[0]}")
+    await ben.page.reload()
+    await ben.is_in("connected")
+    await expect(ben.of("notice")).to_be_hidden()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_nothing_hinders_who_cannot_see_it(window, node_modules, scheme):
+    """The rules of axe (https://github.com/dequelabs/axe-core), on each view."""
+    axe = await asyncio.to_thread((node_modules / "axe-core" / "axe.min.js").read_text)
+    names = person("Anna"), person("Ben")
+    anna = await window(color_scheme=scheme)
+
+    async def is_clean():
+        await anna.page.evaluate(axe)
+        found = await anna.page.evaluate("axe.run()")
+        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]] == []
+
+    await is_clean()
+    await anna.log_in(names[0])
+    await is_clean()
+    await anna.start(names[1])
+    await anna.of("attach-input").set_input_files([{"name": "a.txt", "mimeType": "text/plain", "buffer": b"a"}])
+    await expect(anna.of("attached")).to_be_visible()
+    await anna.say("Hello")
+    await anna.shows("Hello")
+    await anna.menu("Hello")
+    await is_clean()
+    await anna.of("quick-reaction").first.click()
+    await expect(anna.of("reaction")).to_be_visible()
+    await anna.menu("Hello")
+    await anna.of("edit-button").click()
+    await is_clean()
+    await anna.context.set_offline(True)
+    await anna.is_in("offline")
+    await anna.of("edit-cancel").click()
+    await anna.say("Later")
+    await is_clean()

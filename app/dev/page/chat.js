@@ -6,7 +6,8 @@
 
 import { Attendance } from './attendance.js';
 import { ChatClient } from './client/chat-client.js';
-import { apply, applyReceipt, participantOf } from './conversations.js';
+import { ConversationLoader } from './conversation-loader.js';
+import { apply, applyReceipt } from './conversations.js';
 import { groupTitle } from './people.js';
 import { Thread } from './thread.js';
 
@@ -28,11 +29,9 @@ export class Chat {
   #listeners;
   #threads = new Map();
   #openId = null;
-  #nextPage = undefined;
+  #loader;
   #reload = null;
   #isReading = false;
-  // The conversations that are being loaded, and whether they have to be once more.
-  #refreshing = new Map();
 
   /**
    * @param {import('./master.js').Master} master logged in
@@ -44,12 +43,17 @@ export class Chat {
     this.#listeners = listeners;
     const client = new ChatClient({ url: master.me.socketUrl, getToken: master.tokens() });
     this.#client = client;
+    this.#loader = new ConversationLoader(master, {
+      loaded: (conversation) => this.#keep(conversation),
+      gone: (id) => this.#forget(id),
+      failed: listeners.failed,
+    });
     this.attendance = new Attendance(client, listeners.changed);
     client.on('state', ({ state, reason }) => this.#changeState(state, reason));
     CHANGES.forEach((event) => client.on(event, (data) => this.#apply(event, data)));
     client.on('message:read', (receipt) => this.#applyReceipt(receipt));
-    client.on('conversation:new', ({ id }) => this.#refresh(id));
-    client.on('joined', ({ conversationIds }) => conversationIds.forEach((id) => this.#refresh(id)));
+    client.on('conversation:new', ({ id }) => this.#loader.refresh(id));
+    client.on('joined', ({ conversationIds }) => conversationIds.forEach((id) => this.#loader.refresh(id)));
     client.on('gap', ({ conversationId }) => this.#startAfresh(conversationId));
     for (const event of ['lost', 'conversation:deleted', 'conversation:hidden']) {
       client.on(event, ({ conversationId }) => this.#forget(conversationId));
@@ -91,7 +95,7 @@ export class Chat {
 
   /** @returns {boolean} whether there are more conversations than are loaded */
   get hasMore() {
-    return this.#nextPage !== undefined;
+    return this.#loader.hasMore;
   }
 
   close() {
@@ -146,8 +150,7 @@ export class Chat {
   }
 
   async loadMoreConversations() {
-    await this.#attempt(() => this.#loadPage({ limit: 100, cursor: this.#nextPage }));
-    this.#listeners.changed();
+    await this.#attempt(() => this.#loader.loadMore());
   }
 
   /** Load the page before the messages of the open conversation, unless that is under way. */
@@ -222,7 +225,7 @@ export class Chat {
     if (event === 'participant:removed' && userId === this.myId) {
       this.#forget(conversationId);
     } else if (!conversation || apply(conversation, event, data, this.myId)) {
-      this.#refresh(conversationId);
+      this.#loader.refresh(conversationId);
     }
     this.#listeners.changed();
     this.see();
@@ -231,39 +234,13 @@ export class Chat {
   #applyReceipt(receipt) {
     const conversation = this.conversations.get(receipt.conversationId);
     if (conversation && applyReceipt(conversation, receipt, this.myId)) {
-      this.#refresh(conversation.id);
+      this.#loader.refresh(conversation.id);
     }
     this.#listeners.changed();
   }
 
-  /** Load a conversation, or what has changed of it; once more where it changes while it is loaded. */
-  async #refresh(id) {
-    const isUnderWay = this.#refreshing.has(id);
-    this.#refreshing.set(id, isUnderWay);
-    while (!isUnderWay && this.#refreshing.has(id)) {
-      this.#refreshing.set(id, false);
-      await this.#attempt(() => this.#loadOne(id));
-      if (!this.#refreshing.get(id)) {
-        this.#refreshing.delete(id);
-      }
-      this.#listeners.changed();
-      this.see();
-    }
-  }
-
-  async #loadOne(id) {
-    try {
-      this.#keep(await this.#master.call('GET', `/conversations/${id}`));
-    } catch (error) {
-      if (error.status !== 403 && error.status !== 404) {
-        throw error;
-      }
-      this.#forget(id);
-    }
-  }
-
   async #startAfresh(id) {
-    await this.#refresh(id);
+    await this.#loader.refresh(id);
     this.#threads.delete(id);
     this.#completeOpened();
   }
@@ -277,19 +254,13 @@ export class Chat {
   async #load() {
     clearTimeout(this.#reload);
     const isLoaded = await this.#attempt(async () => {
-      const before = [...this.conversations.keys()];
-      const items = await this.#loadPage({ limit: 100 });
-      if (!this.hasMore) {
-        const listed = new Set(items.map(({ id }) => id));
-        before.filter((id) => !listed.has(id)).forEach((id) => this.#forget(id));
-      }
+      await this.#loader.loadLatest([...this.conversations.keys()]);
       this.loaded = true;
       this.#listeners.recovered();
     });
     this.#listeners.changed();
     if (isLoaded) {
       this.#completeOpened();
-      this.see();
     } else {
       this.#loadLater();
     }
@@ -301,17 +272,12 @@ export class Chat {
     this.#reload = setTimeout(() => this.#load(), RELOAD_DELAY);
   }
 
-  async #loadPage(parameters) {
-    const { items, nextCursor } = await this.#master.call('GET', `/conversations?${new URLSearchParams(parameters)}`);
-    items.forEach((conversation) => this.#keep(conversation));
-    this.#nextPage = nextCursor;
-    return items;
-  }
-
   #keep(conversation) {
     this.conversations.set(conversation.id, conversation);
     this.#client.track(conversation.id, conversation.lastSeq);
     this.attendance.ask(conversation.participants.map(({ userId }) => userId));
+    this.#listeners.changed();
+    this.see();
   }
 
   async #completeOpened() {
@@ -320,7 +286,7 @@ export class Chat {
       return;
     }
     if (conversation.participants.length < conversation.participantCount) {
-      this.#refresh(conversation.id);
+      this.#loader.refresh(conversation.id);
     }
     const thread = this.#threadOf(conversation.id);
     if (!thread.loaded && !thread.loading) {

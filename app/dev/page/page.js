@@ -27,6 +27,7 @@ let chat = null;
 let timeline = null;
 let composer = null;
 let atEnd = true;
+let isDrawing = false;
 
 // --- Logging in -----------------------------------------------------------------------------------------------
 
@@ -64,7 +65,7 @@ function start() {
   $('chat-screen').hidden = false;
   $('me-name').textContent = displayName;
   $('me-avatar').replaceChildren(avatar(userId, displayName));
-  chat = new Chat(master, { changed: draw, failed: notify, recovered: hideProblem, state: showState });
+  chat = new Chat(master, { changed: drawSoon, failed: notify, recovered: hideProblem, state: showState });
   const menu = new MessageMenu($('message-menu'), {
     react: (message, emoji) => chat.react(message, emoji),
     edit: (message) => composer.edit(message),
@@ -160,7 +161,10 @@ function offerTitle() {
 
 function say(content, attachments) {
   chat.say(content, attachments);
-  $('log').scrollTop = $('log').scrollHeight;
+  // Once it is drawn.
+  queueMicrotask(() => {
+    $('log').scrollTop = $('log').scrollHeight;
+  });
 }
 
 /** Go from message to message by the arrow keys, as in a list box. */
@@ -178,7 +182,16 @@ function walk(event) {
 
 // --- Drawing --------------------------------------------------------------------------------------------------
 
+/** Draw once for all that changes in one turn. */
+function drawSoon() {
+  if (!isDrawing) {
+    isDrawing = true;
+    queueMicrotask(draw);
+  }
+}
+
 function draw() {
+  isDrawing = false;
   const unread = [...chat.conversations.values()].filter(({ unreadCount }) => unreadCount > 0).length;
   document.title = `${unread > 0 ? `(${unread}) ` : ''}${master.me.displayName} · Chat`;
   drawConversations($('conversation-list'), chat);
