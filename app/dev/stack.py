@@ -81,6 +81,7 @@ def _environment(options: DevOptions, urls: Mapping[str, str], demo_port: int) -
     secrets = {
         "AUTH_JWT_SECRET": "development-only-secret-that-signs-user-tokens",
         "INTERNAL_API_SECRET": "development-only-secret-of-the-internal-api",
+        "WEBHOOK_SECRET": "development-only-secret-that-signs-webhooks",
     }
     defaults = {
         "AUTH_JWT_ISSUER": ISSUER,
@@ -193,11 +194,14 @@ async def _serve(settings: Settings, options: DevOptions, demo_port: int, stoppi
 
 @asynccontextmanager
 async def _demo(settings: Settings, listening: socket.socket) -> AsyncIterator[None]:
+    assert settings.webhook_secret is not None
     config = MasterConfig(
         chat_url=f"http://{HOST}:{settings.http_port}",
         socket_url=f"http://{HOST}:{settings.ws_port}",
-        jwt_secret=settings.auth_jwt_secret.reveal(),
         jwt_issuer=settings.auth_jwt_issuer,
+        jwt_secret=settings.auth_jwt_secret.reveal(),
+        internal_secret=settings.internal_api_secret.reveal(),
+        webhook_secret=settings.webhook_secret.reveal(),
     )
     runner = web.AppRunner(create_master(config), access_log=None, shutdown_timeout=1.0)
     await runner.setup()

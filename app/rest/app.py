@@ -16,7 +16,7 @@ from sanic.server import AsyncioServer
 from app import cors
 from app.deps import Deps
 from app.health import Health
-from app.rest import conversations, docs, health, internal, messages, openapi
+from app.rest import asyncapi, conversations, docs, health, internal, messages, openapi
 from app.rest.errors import ErrorAnswers
 
 MAX_HEADER_BYTES = 16_384
@@ -67,6 +67,7 @@ def create_app(deps: Deps, state: Health) -> App:
     ):
         app.blueprint(blueprint)
     app.ctx.openapi = openapi.document(app.router.routes)
+    app.ctx.asyncapi = asyncapi.document()
     app.register_middleware(_preflight, "request")
     app.register_middleware(_cross_origin, "response")
     return app

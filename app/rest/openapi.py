@@ -1,12 +1,11 @@
 """The OpenAPI 3.1 document of every route that is registered: made of their records, and of the types they use."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import Meta
 from sanic_routing import Route
 
@@ -21,16 +20,14 @@ from app.errors import (
     Unauthorized,
     ValidationFailed,
 )
+from app.rest.components import REF, Describe, components
 from app.rest.errors import STATUS
 from app.rest.operations import METHODS, Operation, Parameter, operation_of
-from app.rest.payloads import LoggedEvent, ReactionView
 from app.schemas import ErrorView
-
-REF = "#/components/schemas/"
 
 DESCRIPTION = """\
 Conversations, messages, reactions and receipts, and the internal calls of the host application. What changes is
-told over Socket.IO, on a port of its own.
+told over Socket.IO, on a port of its own, which `/asyncapi.json` describes.
 
 Ids are opaque. Times are ISO 8601 in UTC with milliseconds. Unknown fields of a request are ignored. Every error
 has one shape, with a `code` for programs and a `message` for people. Limits in descriptions are
@@ -61,7 +58,7 @@ TAGS: dict[str, tuple[str, str | None]] = {
     "users": ("Profiles, which the host application owns.", INTERNAL),
     "admin": ("What its operators see and do.", INTERNAL),
     "health": ("Whether this process is alive and can serve.", None),
-    "docs": ("This document, and a page that shows it.", None),
+    "docs": ("This document, that of the socket's events, and a page that shows both.", None),
 }
 
 ERRORS: dict[type[ChatError], str] = {
@@ -87,13 +84,11 @@ PATH = {
     "emoji": ("emoji", Annotated[str, Meta(min_length=1, max_length=64)], "The emoji, percent-encoded."),
 }
 
-Describe = Callable[[Any], dict[str, Any]]
-
 
 def document(routes: Iterable[Route]) -> dict[str, Any]:
     """Describe routes; raises KeyError for one without a record, and for a blueprint or a path unknown here."""
     found = sorted(((route, operation_of(route.handler)) for route in routes), key=lambda one: _place(one[0]))
-    describe, schemas = _schemas([operation for _, operation in found])
+    describe, schemas = components(_kinds(operation for _, operation in found))
     paths: dict[str, dict[str, Any]] = {}
     for route, operation in found:
         path = "/" + re.sub(r"<(\w+):\w+>", lambda match: f"{{{PATH[match[1]][0]}}}", route.path)
@@ -107,7 +102,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
         "components": {
             "securitySchemes": SECURITY,
             "responses": {error.__name__: _error(error) for error in ERRORS},
-            "schemas": dict(sorted(schemas.items())),
+            "schemas": schemas,
         },
     }
 
@@ -122,39 +117,17 @@ def _tag(route: Route) -> str:
     return str(route.name.split(".")[-2])
 
 
-def _schemas(operations: Iterable[Operation]) -> tuple[Describe, dict[str, Any]]:
-    """Let msgspec describe all types at once; gives how to look one up, and the named ones."""
-    kinds: list[Any] = [ErrorView, ReactionView, LoggedEvent]
+def _kinds(operations: Iterable[Operation]) -> list[Any]:
+    kinds: list[Any] = [ErrorView]
     for operation in operations:
         kinds += [kind for kind in (operation.body, *operation.answers.values()) if not _is_plain(kind)]
         kinds += [parameter.kind for parameter in operation.parameters]
-    kinds += [kind for _, kind, _ in PATH.values()]
-    described, named = msgspec.json.schema_components(kinds, ref_template=REF + "{name}")
-    schemas = {_public(name): _renamed(schema) for name, schema in named.items()}
-    # An `EventView` is one of these, told apart by its name; which, no type of a view can say.
-    schemas["Event"] = {"title": "Event", **_renamed(described[kinds.index(LoggedEvent)])}
-    return lambda kind: _renamed(described[kinds.index(kind)]), schemas
+    return kinds + [kind for _, kind, _ in PATH.values()]
 
 
 def _is_plain(kind: Any) -> bool:
     """Tell whether a body is none, or named by its media type."""
     return kind is None or isinstance(kind, str)
-
-
-def _public(name: str) -> str:
-    """Give the name that the contract has for a type: that it is a view concerns nobody outside."""
-    return name.removesuffix("View")
-
-
-def _renamed(schema: Any) -> Any:
-    if isinstance(schema, dict):
-        return {
-            key: _public(inner) if key == "title" and isinstance(inner, str) else _renamed(inner)
-            for key, inner in schema.items()
-        }
-    if isinstance(schema, list):
-        return [_renamed(inner) for inner in schema]
-    return _public(schema) if isinstance(schema, str) and schema.startswith(REF) else schema
 
 
 def _operation(route: Route, operation: Operation, describe: Describe) -> dict[str, Any]:

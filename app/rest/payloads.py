@@ -1,13 +1,13 @@
-"""What views carry as JSON that is ready written, as types: nothing but `/openapi.json` is made from them."""
+"""What leaves as JSON that is ready written, as types: nothing but the two documents is made from them."""
 
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, Raw
 
 from app import events
 from app.fields import Timestamp
-from app.schemas import MessageView, ParticipantView
+from app.schemas import ErrorView, MessageView, ParticipantView
 
 
 class ReactionView(msgspec.Struct, rename="camel"):
@@ -55,6 +55,80 @@ class ConversationUpdated(_Change, rename="camel"):
     metadata: dict[str, Any]
     owner_id: str | None
     updated_at: Timestamp
+
+
+class ConversationGone(msgspec.Struct, rename="camel"):
+    conversation_id: str
+
+
+class MessageRead(msgspec.Struct, rename="camel"):
+    """Somebody has read everything up to `lastReadSeq`, which is the place of this message."""
+
+    conversation_id: str
+    message_id: str
+    user_id: str
+    last_read_seq: int
+    read_at: Timestamp
+
+
+class UserTyping(msgspec.Struct, rename="camel"):
+    conversation_id: str
+    user_id: str
+    is_typing: bool
+
+
+class PresenceChanged(msgspec.Struct, rename="camel"):
+    """`transition` grows with each change of one user."""
+
+    user_id: str
+    transition: int
+
+
+Yes = Annotated[bool, Meta(extra_json_schema={"const": True})]
+No = Annotated[bool, Meta(extra_json_schema={"const": False})]
+
+
+class Done(msgspec.Struct):
+    ok: Yes
+
+
+class MessageDone(msgspec.Struct):
+    ok: Yes
+    message: MessageView
+
+
+class PresenceDone(msgspec.Struct):
+    """Those of the users asked for who are online, and of whom one may hear."""
+
+    ok: Yes
+    online: list[str]
+
+
+class SyncFailure(msgspec.Struct):
+    error: ErrorView
+
+
+Synced = Annotated[
+    Raw,
+    Meta(
+        extra_json_schema={
+            "anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("EventPage", "SyncFailure")]
+        }
+    ),
+]
+
+
+class SyncDone(msgspec.Struct):
+    """By conversation what was missed; `joined` are those entered since `since` that were not named."""
+
+    ok: Yes
+    events: dict[str, Synced]
+    joined: list[str]
+
+
+class Failed(msgspec.Struct):
+    ok: No
+    error: ErrorView
 
 
 class _Event(msgspec.Struct, tag_field="event"):

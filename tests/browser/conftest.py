@@ -74,6 +74,13 @@ class Window:
         await self.of("composer").fill(content)
         await self.of("send-button").click()
 
+    async def menu(self, content: str) -> None:
+        """Open the menu of a message."""
+        message = self.of("message").filter(has_text=content)
+        await message.hover()
+        await message.get_by_test_id("message-menu-button").click()
+        await expect(self.of("message-menu")).to_be_visible()
+
     async def shows(self, *contents: str) -> None:
         """Expect exactly these messages, once each, in this order, and none of them on its way."""
         await expect(self.of("message-content")).to_have_text(list(contents))

@@ -20,15 +20,20 @@ async def docs(chromium, cluster):
     yield page
     await context.close()
     assert problems == []
-    assert asked == [cluster[0].http + "/docs", cluster[0].http + "/openapi.json"]
+    assert asked == [cluster[0].http + path for path in ("/docs", "/openapi.json", "/asyncapi.json")]
 
 
-async def test_the_page_shows_every_operation_and_schema(docs, http, cluster):
+async def test_the_page_shows_every_operation_event_and_schema(docs, http, cluster):
     async with http.get(cluster[0].http + "/openapi.json") as response:
         document = await response.json()
+    async with http.get(cluster[0].http + "/asyncapi.json") as response:
+        socket = await response.json()
     ids = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    names = document["components"]["schemas"].keys() | socket["components"]["schemas"].keys()
     shown = await docs.eval_on_selector_all("main article", "all => all.map(one => one.id)")
-    assert set(shown) >= {*ids, *(f"schema-{name}" for name in document["components"]["schemas"])}
+    assert set(shown) >= {*ids, *(f"schema-{name}" for name in names)}
+    events = [name for name in socket["channels"]["socket"]["messages"] if not name.endswith("Answer")]
+    assert {one for one in shown if one.startswith("event-")} == {f"event-{name}" for name in events}
     assert "undefined" not in await docs.locator("main").inner_text()
     assert await docs.evaluate("document.documentElement.scrollWidth") == 390
     await expect(docs.locator("#sendMessage")).to_be_in_viewport()

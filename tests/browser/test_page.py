@@ -1,27 +1,16 @@
 """What people see who talk on the page of `chat-service dev`."""
 
 import asyncio
-import base64
-import itertools
 import json
-import os
 import re
-from pathlib import Path
 
 import pytest
+from people import PHONE, person
 from playwright.async_api import WebSocketRoute, expect
 
 pytestmark = pytest.mark.browser
 
-PHONE = {"viewport": {"width": 390, "height": 780}, "has_touch": True, "is_mobile": True}
 MARKUP = "<img src=x onerror=alert(1)> & <b>bold</b>"
-
-_numbers = itertools.count(1)
-
-
-def person(name: str) -> str:
-    """Make up somebody whom no other test knows."""
-    return f"{name} {next(_numbers)}"
 
 
 async def test_two_people_talk(window):
@@ -112,10 +101,10 @@ async def test_what_was_not_seen_is_marked(window):
     await cleo.start(anna_name)
     await cleo.say("Anna, are you there?")
     item = anna.of("conversation-item").filter(has_text=cleo_name)
-    await expect(item).to_have_attribute("data-news", "true")
+    await expect(item).to_have_attribute("data-unread", "1")
     await expect(anna.of("conversation-item").first).to_contain_text("Anna, are you there?")
     await anna.open(cleo_name)
-    await expect(item).to_have_attribute("data-news", "false")
+    await expect(item).to_have_attribute("data-unread", "0")
     await anna.shows("Anna, are you there?")
 
 
@@ -304,46 +293,3 @@ async def test_the_page_may_load_nothing_from_elsewhere(window):
     assert await anna.page.evaluate("typeof x") == "undefined"
     assert len(anna.problems) == 1
     assert "Content Security Policy" in anna.problems.pop()
-
-
-TALK = [
-    ("Anna", "Are you coming to the market on Saturday?"),
-    ("Ben", "Yes, if the rain holds off."),
-    ("Ben", "When do you want to meet?"),
-    ("Anna", "Ten, at the bridge. The good bread goes early."),
-    ("Ben", "Ten it is. Shall I bring the big basket?"),
-    ("Anna", "Please do, I promised Zoë tomatoes."),
-]
-
-
-async def test_the_picture_of_the_readme(window, chromium, tmp_path):
-    """Draw demo.png, into the folder SCREENSHOTS where that is set."""
-    options = {"viewport": {"width": 480, "height": 640}, "device_scale_factor": 2}
-    people = {name: await window(name, **options) for name in ("Anna", "Ben")}
-    await people["Anna"].start("Ben")
-    for number, (name, content) in enumerate(TALK, 1):
-        await people[name].of("composer").fill(content)
-        await people[name].page.keyboard.press("Enter")
-        if number == 1:
-            await people["Ben"].open("Anna")
-        for talker in people.values():
-            await talker.shows(*(said for _, said in TALK[:number]))
-    context = await chromium.new_context(viewport={"width": 1040, "height": 680}, device_scale_factor=2)
-    try:
-        page = await context.new_page()
-        await page.set_content(await _side_by_side(*people.values()))
-        picture = await page.screenshot()
-    finally:
-        await context.close()
-    assert len(picture) < 200_000
-    folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
-    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    await asyncio.to_thread((folder / "demo.png").write_bytes, picture)
-
-
-async def _side_by_side(*talkers):
-    shots = [base64.b64encode(await talker.page.screenshot()).decode() for talker in talkers]
-    images = "".join(f"<img src='data:image/png;base64,{shot}'>" for shot in shots)
-    style = "body { margin: 20px 30px; display: flex; gap: 20px; background: #dfe2ec; } "
-    style += "img { width: 480px; height: 640px; border-radius: 14px; box-shadow: 0 0 0 1px #cfd3e2; }"
-    return f"<style>{style}</style>{images}"

@@ -1,29 +1,37 @@
 // What this window knows: the conversations, their messages, and what is on its way.
 //
 // REST goes through the master, the socket straight to the chat service. The socket is connected first and the
-// conversations are loaded after that, on every connection anew: so nothing is missed between the two.
+// conversations are loaded after that; each says up to which change it was loaded, and the client hands on all that
+// came later, once and in order.
 
-import { connect } from './chat-client.js';
+import { Attendance } from './attendance.js';
+import { ChatClient } from './client/chat-client.js';
+import { ConversationLoader } from './conversation-loader.js';
+import { apply, applyReceipt } from './conversations.js';
 import { groupTitle } from './people.js';
 import { Thread } from './thread.js';
 
 const RELOAD_DELAY = 3000;
+const CHANGES = [
+  'message:new', 'message:updated', 'message:deleted', 'reaction:added', 'reaction:removed', 'participant:added',
+  'participant:removed', 'conversation:updated',
+];
 
 export class Chat {
   /** The conversations by id, as far as they are loaded. */
   conversations = new Map();
   /** Whether the list of conversations was loaded once. */
   loaded = false;
+  /** @type {Attendance} who is online, and who types */
+  attendance;
   #master;
   #client;
   #listeners;
   #threads = new Map();
-  #withNews = new Set();
   #openId = null;
-  #nextPage = undefined;
+  #loader;
   #reload = null;
-  // Counts the changes of the connection: what was asked for before one may lack what came after it.
-  #era = 0;
+  #isReading = false;
 
   /**
    * @param {import('./master.js').Master} master logged in
@@ -33,19 +41,36 @@ export class Chat {
   constructor(master, listeners) {
     this.#master = master;
     this.#listeners = listeners;
-    this.#client = connect(master.me.socketUrl, { token: master.tokens() });
-    this.#client.on('state', (state, reason) => this.#changeState(state, reason));
-    this.#client.on('message:new', (message) => this.#receive(message));
-    this.#client.on('conversation:new', (conversation) => {
-      this.#keep(conversation);
+    const client = new ChatClient({ url: master.me.socketUrl, getToken: master.tokens() });
+    this.#client = client;
+    this.#loader = new ConversationLoader(master, {
+      loaded: (conversation) => this.#keep(conversation),
+      gone: (id) => this.#forget(id),
+      failed: listeners.failed,
+    });
+    this.attendance = new Attendance(client, listeners.changed);
+    client.on('state', ({ state, reason }) => this.#changeState(state, reason));
+    CHANGES.forEach((event) => client.on(event, (data) => this.#apply(event, data)));
+    client.on('message:read', (receipt) => this.#applyReceipt(receipt));
+    client.on('conversation:new', ({ id }) => this.#loader.refresh(id));
+    client.on('joined', ({ conversationIds }) => conversationIds.forEach((id) => this.#loader.refresh(id)));
+    client.on('gap', ({ conversationId }) => this.#startAfresh(conversationId));
+    for (const event of ['lost', 'conversation:deleted', 'conversation:hidden']) {
+      client.on(event, ({ conversationId }) => this.#forget(conversationId));
+    }
+    client.on('outgoing', ({ conversationId, message }) => {
+      if (message) {
+        this.#threadOf(conversationId).add(message);
+      }
       listeners.changed();
     });
-    this.#client.on('error', ({ message, event }) => {
-      // A message that was refused says so itself.
-      if (event !== 'message:send') {
+    client.on('error', ({ code, message, event }) => {
+      // A message that was refused says so itself, and so does a call of this page.
+      if (event === 'connect' && code !== 'UNAUTHORIZED') {
         listeners.failed(message);
       }
     });
+    client.connect();
   }
 
   /** @returns {string} */
@@ -63,17 +88,14 @@ export class Chat {
     return this.#threadOf(this.#openId);
   }
 
-  /** @returns {boolean} whether there are more conversations than are loaded */
-  get hasMore() {
-    return this.#nextPage !== undefined;
+  /** @returns {object[]} what was written into the open conversation and is not stored yet */
+  get outgoing() {
+    return this.#client.outgoing(this.#openId);
   }
 
-  /**
-   * @param {string} id
-   * @returns {boolean} whether something came into this conversation that was not seen
-   */
-  hasNews(id) {
-    return this.#withNews.has(id);
+  /** @returns {boolean} whether there are more conversations than are loaded */
+  get hasMore() {
+    return this.#loader.hasMore;
   }
 
   close() {
@@ -81,21 +103,31 @@ export class Chat {
     this.#client.close();
   }
 
-  /**
-   * Open a conversation, maybe one that is not loaded yet.
-   *
-   * @param {string} id or nothing, to close what is open
-   */
+  /** @param {string} id of a conversation to open, maybe one that is not loaded yet; or nothing, to close it */
   open(id) {
     this.#openId = id;
-    this.see();
+    this.#listeners.changed();
     this.#completeOpened();
+    this.see();
   }
 
-  /** Note that the open conversation was looked at. */
-  see() {
-    this.#withNews.delete(this.#openId);
-    this.#listeners.changed();
+  /** Note that the open conversation is looked at. */
+  async see() {
+    const conversation = this.opened;
+    if (!conversation?.unreadCount || this.#isReading || document.visibilityState !== 'visible') {
+      return;
+    }
+    this.#isReading = true;
+    const isRead = await this.#attempt(async () => {
+      const receipt = await this.#master.call('PUT', `/conversations/${conversation.id}/read`);
+      applyReceipt(this.conversations.get(conversation.id) ?? conversation, { ...receipt, userId: this.myId }, this.myId);
+      this.#listeners.changed();
+    });
+    this.#isReading = false;
+    if (isRead) {
+      // Something may have come in the meantime.
+      this.see();
+    }
   }
 
   /**
@@ -118,72 +150,116 @@ export class Chat {
   }
 
   async loadMoreConversations() {
-    await this.#attempt(() => this.#loadPage({ limit: 100, cursor: this.#nextPage }));
-    this.#listeners.changed();
+    await this.#attempt(() => this.#loader.loadMore());
   }
 
   /** Load the page before the messages of the open conversation, unless that is under way. */
   async loadOlder() {
     const { thread } = this;
-    const { cursor } = thread;
-    if (!cursor || thread.loading) {
-      return;
+    if (thread.cursor && !thread.loading) {
+      await this.#loading(thread, { limit: 50, before: thread.cursor }, (page) => thread.addOlder(page));
     }
-    await this.#loading(thread, async () => {
-      const page = await this.#messages(this.#openId, { limit: 50, before: cursor });
-      if (thread.cursor === cursor) {
-        thread.addOlder(page, this.myId);
-      }
-    });
   }
 
   /**
    * Send a message to the open conversation.
    *
    * @param {string} content
+   * @param {object[]} attachments
    */
-  say(content) {
-    this.#send(this.#openId, { clientMessageId: newId(), content, createdAt: new Date().toISOString() });
+  say(content, attachments) {
+    this.attendance.said();
+    // What becomes of it is shown where it stands.
+    this.#client.send(this.#openId, { content, attachments }).catch(() => {});
   }
 
-  /** @param {string} clientMessageId of a message to the open conversation that was not sent */
+  /** @param {string} clientMessageId of a message that was not sent */
   sayAgain(clientMessageId) {
-    const message = this.thread.outgoing.find((one) => one.clientMessageId === clientMessageId);
-    this.#send(this.#openId, message);
+    this.#client.retry(clientMessageId).catch(() => {});
   }
 
-  /** @param {string} clientMessageId of a message to the open conversation that was not sent */
+  /** @param {string} clientMessageId of a message that was not sent */
   discard(clientMessageId) {
-    this.thread.removeOutgoing(clientMessageId);
+    this.#client.discard(clientMessageId);
     this.#listeners.changed();
   }
 
+  /** @returns {Promise<boolean>} whether it is done; what went wrong is told */
+  edit(messageId, content) {
+    return this.#attempt(() => this.#client.emit('message:edit', { messageId, content }));
+  }
+
+  /** @returns {Promise<boolean>} */
+  delete(messageId) {
+    return this.#attempt(() => this.#client.emit('message:delete', { messageId }));
+  }
+
+  /**
+   * React to a message, or take the reaction back.
+   *
+   * @param {object} message
+   * @param {string} emoji
+   * @returns {Promise<boolean>}
+   */
+  react({ id, reactions }, emoji) {
+    const isMine = reactions.find((one) => one.emoji === emoji)?.userIds.includes(this.myId);
+    const path = `/messages/${id}/reactions`;
+    return this.#attempt(() => (isMine
+      ? this.#master.call('DELETE', `${path}/${encodeURIComponent(emoji)}`)
+      : this.#master.call('POST', path, { emoji })));
+  }
+
   #changeState(state, reason) {
-    this.#era += 1;
-    this.#threads.forEach((thread) => {
-      thread.synced = false;
-    });
     this.#listeners.state(state, reason);
-    if (state === 'connected') {
-      this.#sendWaiting();
+    if (state === 'connecting') {
+      this.attendance.reset();
+    } else if (state === 'syncing' || (state === 'connected' && !this.loaded)) {
       this.#load();
     }
   }
 
+  #apply(event, data) {
+    const { conversationId, userId } = data;
+    this.#threadOf(conversationId).apply(event, data);
+    const conversation = this.conversations.get(conversationId);
+    if (event === 'participant:removed' && userId === this.myId) {
+      this.#forget(conversationId);
+    } else if (!conversation || apply(conversation, event, data, this.myId)) {
+      this.#loader.refresh(conversationId);
+    }
+    this.#listeners.changed();
+    this.see();
+  }
+
+  #applyReceipt(receipt) {
+    const conversation = this.conversations.get(receipt.conversationId);
+    if (conversation && applyReceipt(conversation, receipt, this.myId)) {
+      this.#loader.refresh(conversation.id);
+    }
+    this.#listeners.changed();
+  }
+
+  async #startAfresh(id) {
+    await this.#loader.refresh(id);
+    this.#threads.delete(id);
+    this.#completeOpened();
+  }
+
+  #forget(id) {
+    this.conversations.delete(id);
+    this.#threads.delete(id);
+    this.#listeners.changed();
+  }
+
   async #load() {
     clearTimeout(this.#reload);
-    const loaded = await this.#attempt(async () => {
-      const before = [...this.conversations.keys()];
-      const items = await this.#loadPage({ limit: 100 });
-      if (!this.hasMore) {
-        const listed = new Set(items.map(({ id }) => id));
-        before.filter((id) => !listed.has(id)).forEach((id) => this.conversations.delete(id));
-      }
+    const isLoaded = await this.#attempt(async () => {
+      await this.#loader.loadLatest([...this.conversations.keys()]);
       this.loaded = true;
       this.#listeners.recovered();
     });
     this.#listeners.changed();
-    if (loaded) {
+    if (isLoaded) {
       this.#completeOpened();
     } else {
       this.#loadLater();
@@ -193,105 +269,42 @@ export class Chat {
   /** The socket may be back before the rest is. */
   #loadLater() {
     clearTimeout(this.#reload);
-    this.#reload = setTimeout(() => this.#client.state === 'connected' && this.#load(), RELOAD_DELAY);
-  }
-
-  async #loadPage(parameters) {
-    const { items, nextCursor } = await this.#master.call('GET', `/conversations?${new URLSearchParams(parameters)}`);
-    items.forEach((conversation) => this.#keep(conversation));
-    this.#nextPage = nextCursor;
-    return items;
-  }
-
-  #messages(id, parameters) {
-    return this.#master.call('GET', `/conversations/${id}/messages?${new URLSearchParams(parameters)}`);
-  }
-
-  async #completeOpened() {
-    const id = this.#openId;
-    if (!this.conversations.has(id) || this.#threadOf(id).synced) {
-      return;
-    }
-    const thread = this.#threadOf(id);
-    const era = this.#era;
-    const loaded = await this.#loading(thread, async () => {
-      const page = await this.#messages(id, { limit: 50 });
-      if (era === this.#era) {
-        thread.addLatest(page, this.myId);
-      }
-    });
-    if (!loaded) {
-      this.#loadLater();
-    }
-  }
-
-  async #loading(thread, act) {
-    thread.loading = true;
-    this.#listeners.changed();
-    const loaded = await this.#attempt(act);
-    thread.loading = false;
-    this.#listeners.changed();
-    return loaded;
+    this.#reload = setTimeout(() => this.#load(), RELOAD_DELAY);
   }
 
   #keep(conversation) {
-    const held = this.conversations.get(conversation.id)?.lastMessage;
-    const kept = { ...conversation };
-    if (held && held.seq > (kept.lastMessage?.seq ?? 0)) {
-      kept.lastMessage = held;
-    } else if (held && held.seq < kept.lastMessage.seq) {
-      this.#noteNews(kept.lastMessage);
-    }
-    this.conversations.set(kept.id, kept);
-  }
-
-  #noteNews({ conversationId, senderId }) {
-    const seen = conversationId === this.#openId && document.visibilityState === 'visible';
-    if (senderId !== this.myId && !seen) {
-      this.#withNews.add(conversationId);
-    }
-  }
-
-  async #receive(message) {
-    const { conversationId } = message;
-    this.#threadOf(conversationId).add(message, message.senderId === this.myId);
-    if (!this.conversations.has(conversationId)) {
-      await this.#attempt(async () => this.#keep(await this.#master.call('GET', `/conversations/${conversationId}`)));
-    }
-    const conversation = this.conversations.get(conversationId);
-    if (conversation && message.seq > (conversation.lastMessage?.seq ?? 0)) {
-      conversation.lastMessage = message;
-      this.#noteNews(message);
-    }
+    this.conversations.set(conversation.id, conversation);
+    this.#client.track(conversation.id, conversation.lastSeq);
+    this.attendance.ask(conversation.participants.map(({ userId }) => userId));
     this.#listeners.changed();
+    this.see();
   }
 
-  async #send(conversationId, message) {
-    const thread = this.#threadOf(conversationId);
-    const { clientMessageId, content } = message;
-    thread.addOutgoing({ ...message, status: 'pending' });
-    this.#listeners.changed();
-    try {
-      const answer = await this.#client.emit('message:send', { conversationId, content, clientMessageId });
-      if (answer.ok) {
-        await this.#receive(answer.message);
-      } else {
-        thread.addOutgoing({ ...message, status: 'failed', error: answer.error.message });
-      }
-    } catch (error) {
-      // Whether it arrived or not: the id makes it one message however often it is sent.
-      const status = error.code === 'DISCONNECTED' ? 'waiting' : 'failed';
-      thread.addOutgoing({ ...message, status, error: error.message });
+  async #completeOpened() {
+    const conversation = this.opened;
+    if (!conversation) {
+      return;
     }
-    this.#listeners.changed();
-  }
-
-  #sendWaiting() {
-    for (const [conversationId, thread] of this.#threads) {
-      for (const message of thread.outgoing.filter(({ status }) => status === 'waiting')) {
-        this.#send(conversationId, message);
+    if (conversation.participants.length < conversation.participantCount) {
+      this.#loader.refresh(conversation.id);
+    }
+    const thread = this.#threadOf(conversation.id);
+    if (!thread.loaded && !thread.loading) {
+      const isLoaded = await this.#loading(thread, { limit: 50 }, (page) => thread.reset(page));
+      if (!isLoaded) {
+        this.#loadLater();
       }
     }
+  }
+
+  async #loading(thread, parameters, take) {
+    thread.loading = true;
+    this.#listeners.changed();
+    const path = `/conversations/${this.#openId}/messages?${new URLSearchParams(parameters)}`;
+    const isLoaded = await this.#attempt(async () => take(await this.#master.call('GET', path)));
+    thread.loading = false;
+    this.#listeners.changed();
+    return isLoaded;
   }
 
   #threadOf(id) {
@@ -310,13 +323,4 @@ export class Chat {
       return false;
     }
   }
-}
-
-function newId() {
-  if (crypto.randomUUID) {
-    return crypto.randomUUID();
-  }
-  // Browsers keep randomUUID from pages that come over plain HTTP from another machine.
-  const bytes = [...crypto.getRandomValues(new Uint8Array(16))];
-  return bytes.map((byte) => byte.toString(16).padStart(2, '0')).join('');
 }

@@ -39,11 +39,31 @@ export class Master {
    * @param {object} [body]
    * @returns {Promise<any>} the answer; rejected with a message that can be shown
    */
-  async call(method, path, body) {
-    const attempt = () => request(`/api${path}`, {
+  call(method, path, body) {
+    return this.#request(method, `/api${path}`, body && JSON.stringify(body), 'application/json');
+  }
+
+  /**
+   * Hand in a file, which stays with the master.
+   *
+   * @param {File} file
+   * @returns {Promise<{ externalFileId: string, label: string }>} an attachment that refers to it
+   */
+  async upload(file) {
+    const { externalFileId } = await this.#request('POST', '/files', file, 'application/octet-stream');
+    return { externalFileId, label: file.name.slice(0, 200) };
+  }
+
+  /** @returns {Promise<object[]>} the messages that came while this user was away, which are read by that */
+  async takeNotifications() {
+    return (await this.#request('POST', '/notifications/read')).items;
+  }
+
+  async #request(method, path, body, type) {
+    const attempt = () => request(path, {
       method,
-      headers: { Authorization: `Bearer ${this.me.token}`, 'Content-Type': 'application/json' },
-      body: body && JSON.stringify(body),
+      headers: { Authorization: `Bearer ${this.me.token}`, ...type && { 'Content-Type': type } },
+      body,
     });
     try {
       return await attempt();

@@ -1,14 +1,19 @@
 // The page of the demonstration: log in by name, talk in as many windows as there are people.
 
 import { Chat } from './chat.js';
+import { Composer } from './composer.js';
 import { drawConversations } from './conversation-list.js';
+import { setText } from './elements.js';
 import { Master } from './master.js';
-import { avatar, avatarOf, nameIn, nameOfId, titleOf, userIdOf, userIdsOf } from './people.js';
+import { MessageMenu } from './message-menu.js';
+import { avatar, avatarOf, nameIn, nameOfId, otherOf, titleOf, userIdOf, userIdsOf } from './people.js';
 import { Timeline } from './timeline.js';
 
 const NEAR = 80;
 const STATES = {
+  closed: 'Logged out',
   connecting: 'Connecting…',
+  syncing: 'Catching up…',
   connected: 'Connected',
   offline: 'Offline, trying again',
   refused: 'Refused',
@@ -17,12 +22,12 @@ const STATES = {
 const $ = (id) => document.getElementById(id);
 
 const master = new Master();
-const drafts = new Map();
 
 let chat = null;
 let timeline = null;
-let shownId = null;
+let composer = null;
 let atEnd = true;
+let isDrawing = false;
 
 // --- Logging in -----------------------------------------------------------------------------------------------
 
@@ -55,19 +60,52 @@ function logOut() {
 }
 
 function start() {
-  const { userId } = master.me;
-  const name = nameOfId(userId);
-  document.title = `${name} · Chat`;
+  const { userId, displayName } = master.me;
   $('login-screen').hidden = true;
   $('chat-screen').hidden = false;
-  $('me-name').textContent = name;
-  $('me-avatar').replaceChildren(avatar(userId, name));
-  chat = new Chat(master, { changed: draw, failed: notify, recovered: hideNotice, state: showState });
+  $('me-name').textContent = displayName;
+  $('me-avatar').replaceChildren(avatar(userId, displayName));
+  chat = new Chat(master, { changed: drawSoon, failed: notify, recovered: hideProblem, state: showState });
+  const menu = new MessageMenu($('message-menu'), {
+    react: (message, emoji) => chat.react(message, emoji),
+    edit: (message) => composer.edit(message),
+    remove: (message) => chat.delete(message.id),
+  });
   timeline = new Timeline($('message-list'), userId, {
+    menu: (message, opener) => {
+      const isOwn = message.senderId === userId;
+      menu.open(message, isOwn, isOwn || chat.opened.ownerId === userId, opener);
+    },
+    react: (message, emoji) => chat.react(message, emoji),
     retry: (id) => chat.sayAgain(id),
     discard: (id) => chat.discard(id),
   });
+  composer = new Composer({
+    say,
+    edit: (messageId, content) => chat.edit(messageId, content),
+    upload: (file) => master.upload(file),
+    lastOwn: () => chat.thread.messages.findLast(({ senderId, deletedAt }) => senderId === userId && !deletedAt),
+    typing: (isTyping) => chat.opened && chat.attendance.tell(chat.opened.id, isTyping),
+    failed: notify,
+  });
   route();
+  tellNotifications();
+}
+
+/** Say who wrote while this user was away, which the master knows of by its webhook. */
+async function tellNotifications() {
+  try {
+    const counts = new Map();
+    for (const { senderId } of await master.takeNotifications()) {
+      counts.set(senderId, (counts.get(senderId) ?? 0) + 1);
+    }
+    if (counts.size > 0) {
+      const parts = [...counts].map(([userId, count]) => `${nameOfId(userId)} (${count})`);
+      notify(`While you were away you got messages from ${parts.join(', ')}.`, 'news');
+    }
+  } catch (error) {
+    notify(error.message);
+  }
 }
 
 function showState(state, reason) {
@@ -78,13 +116,20 @@ function showState(state, reason) {
   }
 }
 
-function notify(text) {
+function notify(text, kind = 'problem') {
   $('notice-text').textContent = text;
+  $('notice').dataset.kind = kind;
   $('notice').hidden = false;
 }
 
 function hideNotice() {
   $('notice').hidden = true;
+}
+
+function hideProblem() {
+  if ($('notice').dataset.kind === 'problem') {
+    hideNotice();
+  }
 }
 
 // --- Conversations --------------------------------------------------------------------------------------------
@@ -112,45 +157,43 @@ function offerTitle() {
   $('new-title-row').hidden = others.length < 2;
 }
 
-// --- The composer ---------------------------------------------------------------------------------------------
+// --- The thread -----------------------------------------------------------------------------------------------
 
-function submit() {
-  const content = $('composer').value;
-  if (content.trim() === '') {
-    return;
-  }
-  $('composer').value = '';
-  fitComposer();
-  chat.say(content);
-  $('log').scrollTop = $('log').scrollHeight;
+function say(content, attachments) {
+  chat.say(content, attachments);
+  // Once it is drawn.
+  queueMicrotask(() => {
+    $('log').scrollTop = $('log').scrollHeight;
+  });
 }
 
-function fitComposer() {
-  const composer = $('composer');
-  composer.style.height = 'auto';
-  composer.style.height = `${composer.scrollHeight}px`;
-}
-
-/** Give every conversation a draft of its own. */
-function changeDraft(id) {
-  if (shownId) {
-    drafts.set(shownId, $('composer').value);
-  }
-  shownId = id;
-  if (!id) {
+/** Go from message to message by the arrow keys, as in a list box. */
+function walk(event) {
+  const steps = { ArrowUp: -1, ArrowDown: 1 };
+  const buttons = [...$('message-list').querySelectorAll('.more:not([hidden])')];
+  if (!(event.key in steps) || buttons.length === 0) {
     return;
   }
-  $('composer').value = drafts.get(id) ?? '';
-  fitComposer();
-  // On a phone the focus would bring up the keyboard over what was opened to be read.
-  if (matchMedia('(pointer: fine)').matches) {
-    $('composer').focus();
-  }
+  const at = buttons.indexOf(document.activeElement);
+  const next = at === -1 ? buttons.length - 1 : at + steps[event.key];
+  event.preventDefault();
+  (buttons[next] ?? document.activeElement).focus();
 }
 
 // --- Drawing --------------------------------------------------------------------------------------------------
 
+/** Draw once for all that changes in one turn. */
+function drawSoon() {
+  if (!isDrawing) {
+    isDrawing = true;
+    queueMicrotask(draw);
+  }
+}
+
 function draw() {
+  isDrawing = false;
+  const unread = [...chat.conversations.values()].filter(({ unreadCount }) => unreadCount > 0).length;
+  document.title = `${unread > 0 ? `(${unread}) ` : ''}${master.me.displayName} · Chat`;
   drawConversations($('conversation-list'), chat);
   drawHints();
   drawThread();
@@ -160,7 +203,7 @@ function drawHints() {
   const { conversations, loaded } = chat;
   $('more-conversations').hidden = !chat.hasMore;
   $('no-conversations').hidden = !loaded || conversations.size > 0;
-  $('nothing-title').textContent = loaded ? `Hello, ${nameOfId(chat.myId)}` : 'One moment…';
+  $('nothing-title').textContent = loaded ? `Hello, ${master.me.displayName}` : 'One moment…';
   $('nothing-text').textContent = conversations.size > 0
     ? 'Choose a conversation, or start one with somebody by name.'
     : 'Your messages show up here.';
@@ -173,28 +216,32 @@ function drawThread() {
   $('thread').hidden = !conversation;
   $('nothing-open').hidden = Boolean(conversation);
   if (conversation) {
-    const { thread } = chat;
+    const { thread, outgoing } = chat;
     drawHeader(conversation);
     $('log').ariaBusy = String(thread.loading);
     keepingPlace(conversation, () => {
       $('older').hidden = !thread.cursor;
-      $('no-messages').hidden = !thread.synced || thread.messages.length + thread.outgoing.length > 0;
-      timeline.draw(conversation, thread);
+      $('no-messages').hidden = !thread.loaded || thread.messages.length + outgoing.length > 0;
+      timeline.draw(conversation, thread.messages, outgoing);
     });
   }
-  if ((conversation?.id ?? null) !== shownId) {
-    changeDraft(conversation?.id ?? null);
-  }
+  composer.show(conversation?.id ?? null);
 }
 
 function drawHeader(conversation) {
-  const { participants, participantCount, type } = conversation;
-  $('thread-title').textContent = titleOf(conversation, chat.myId);
+  const { id, participants, participantCount } = conversation;
+  const other = otherOf(conversation, chat.myId);
+  setText($('thread-title'), titleOf(conversation, chat.myId));
   $('thread-avatar').replaceChildren(avatarOf(conversation, chat.myId));
+  $('thread-avatar').dataset.online = chat.attendance.isOnline(other);
   const names = participants.map(({ userId }) => (userId === chat.myId ? 'You' : nameIn(conversation, userId)));
   const unnamed = participantCount - participants.length;
-  $('thread-people').textContent = names.join(', ') + (unnamed > 0 ? ` and ${unnamed} more` : '');
-  $('thread-people').hidden = type === 'direct';
+  const people = names.join(', ') + (unnamed > 0 ? ` and ${unnamed} more` : '');
+  const presence = chat.attendance.isOnline(other) ? 'Online' : 'Offline';
+  setText($('thread-people'), other ? presence : people);
+  const typists = chat.attendance.typistsIn(id).map((userId) => nameIn(conversation, userId));
+  const verb = typists.length > 1 ? 'are' : 'is';
+  setText($('typing'), typists.length > 0 ? `${typists.join(', ')} ${verb} typing…` : '');
 }
 
 /** Draw, and stay at the end if that is where the reader was; else keep what they read where it is. */
@@ -228,19 +275,12 @@ function onSubmit(id, act) {
 
 onSubmit('login-form', () => enter($('login-name').value));
 onSubmit('new-form', startConversation);
-onSubmit('composer-form', submit);
 $('logout-button').addEventListener('click', logOut);
 $('more-conversations').addEventListener('click', () => chat.loadMoreConversations());
 $('older').addEventListener('click', () => chat.loadOlder());
 $('notice-close').addEventListener('click', hideNotice);
 $('new-names').addEventListener('input', offerTitle);
-$('composer').addEventListener('input', fitComposer);
-$('composer').addEventListener('keydown', (event) => {
-  if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) {
-    event.preventDefault();
-    submit();
-  }
-});
+$('log').addEventListener('keydown', walk);
 $('log').addEventListener('scroll', () => {
   atEnd = isAtEnd();
   if ($('log').scrollTop < NEAR && $('log').scrollHeight > $('log').clientHeight) {

@@ -55,7 +55,8 @@ export function groupTitle(userIds) {
  */
 export function nameIn(conversation, userId) {
   const participant = conversation.participants.find((one) => one.userId === userId);
-  return participant?.displayName ?? nameOfId(userId);
+  // The master's own word stands before what it told the chat service.
+  return participant?.profile?.displayName ?? participant?.displayName ?? nameOfId(userId);
 }
 
 /**
@@ -97,9 +98,18 @@ export function avatar(id, name) {
  * @returns {HTMLElement}
  */
 export function avatarOf(conversation, myId) {
-  const other = conversation.participants.find(({ userId }) => userId !== myId);
-  const id = conversation.type === 'direct' && other ? other.userId : conversation.id;
-  return avatar(id, titleOf(conversation, myId));
+  return avatar(otherOf(conversation, myId) ?? conversation.id, titleOf(conversation, myId));
+}
+
+/**
+ * The other one of a direct conversation.
+ *
+ * @param {object} conversation
+ * @param {string} myId
+ * @returns {string | undefined} the user's id; nothing in a group
+ */
+export function otherOf({ type, participants }, myId) {
+  return type === 'direct' ? participants.find(({ userId }) => userId !== myId)?.userId : undefined;
 }
 
 function initialsOf(name) {

@@ -1,9 +1,11 @@
-// Draws the messages of a thread: days, groups by sender, times.
+// Draws the messages of a thread: days, groups by sender, and who has read the last of one's own.
 
-import { avatar, nameIn } from './people.js';
+import { readersOf } from './conversations.js';
+import { element, setText } from './elements.js';
+import { createMessage, updateMessage } from './message.js';
+import { dayOf } from './times.js';
 
 const GROUP_GAP = 5 * 60_000;
-const DAY = 24 * 60 * 60_000;
 
 /**
  * Draws into one list. Elements are kept from one drawing to the next, so that a screen reader announces
@@ -18,7 +20,7 @@ export class Timeline {
   /**
    * @param {HTMLOListElement} list
    * @param {string} myId
-   * @param {{ retry: (clientMessageId: string) => void, discard: (clientMessageId: string) => void }} actions
+   * @param {import('./message.js').Actions} actions
    */
   constructor(list, myId, actions) {
     this.#list = list;
@@ -28,44 +30,55 @@ export class Timeline {
 
   /**
    * @param {object} conversation
-   * @param {import('./thread.js').Thread} thread
+   * @param {object[]} messages
+   * @param {object[]} outgoing
    */
-  draw(conversation, thread) {
-    const rows = new Map(this.#rowsOf(thread).map((row) => [`${conversation.id} ${row.key}`, row]));
-    for (const [key, element] of this.#elements) {
+  draw(conversation, messages, outgoing) {
+    const rows = new Map(this.#rowsOf(conversation, messages, outgoing)
+      .map((row) => [`${conversation.id} ${row.key}`, row]));
+    for (const [key, drawn] of this.#elements) {
       if (!rows.has(key)) {
-        element.remove();
+        drawn.remove();
         this.#elements.delete(key);
       }
     }
     let place = this.#list.firstElementChild;
     for (const [key, row] of rows) {
-      const element = this.#elements.get(key) ?? this.#create(row);
-      this.#elements.set(key, element);
-      this.#update(element, row, conversation);
-      if (element === place) {
+      const drawn = this.#elements.get(key) ?? (row.message ? createMessage(this.#actions) : element('li', 'day'));
+      this.#elements.set(key, drawn);
+      if (row.message) {
+        updateMessage(drawn, row, conversation, this.#myId);
+      } else {
+        setText(drawn, dayOf(row.createdAt));
+      }
+      if (drawn === place) {
         place = place.nextElementSibling;
       } else {
-        this.#list.insertBefore(element, place);
+        this.#list.insertBefore(drawn, place);
       }
     }
   }
 
-  #rowsOf(thread) {
-    const sent = thread.messages.map((message) => ({ ...message, status: 'sent' }));
-    const outgoing = thread.outgoing.map((message) => ({ ...message, senderId: this.#myId }));
+  #rowsOf(conversation, messages, outgoing) {
+    const stored = messages.map((message) => ({ ...message, status: 'sent' }));
+    const known = new Set(messages.map(({ clientMessageId }) => clientMessageId));
+    // One that is heard of before it is acknowledged stands there already.
+    const unstored = outgoing.filter(({ clientMessageId }) => !known.has(clientMessageId))
+      .map((message) => ({ ...message, senderId: this.#myId, reactions: [] }));
+    const lastOwn = stored.findLast(({ senderId, deletedAt }) => senderId === this.#myId && !deletedAt);
     const rows = [];
     let previous = null;
-    for (const message of [...sent, ...outgoing]) {
+    for (const message of [...stored, ...unstored]) {
       const day = new Date(message.createdAt).toDateString();
       if (day !== previous?.day) {
-        rows.push({ key: day, day, createdAt: message.createdAt });
+        rows.push({ key: day, createdAt: message.createdAt });
       }
-      const grouped = day === previous?.day && message.senderId === previous.message.senderId
+      const isGrouped = day === previous?.day && message.senderId === previous.message.senderId
         && new Date(message.createdAt) - new Date(previous.message.createdAt) < GROUP_GAP;
-      const row = { key: this.#keyOf(message), day, message, first: !grouped, last: true };
-      if (grouped) {
-        previous.last = false;
+      const readers = message === lastOwn ? readersOf(conversation, message.seq, this.#myId) : [];
+      const row = { key: this.#keyOf(message), day, message, readers, isFirst: !isGrouped, isLast: true };
+      if (isGrouped) {
+        previous.isLast = false;
       }
       rows.push(row);
       previous = row;
@@ -76,114 +89,5 @@ export class Timeline {
   #keyOf({ id, senderId, clientMessageId }) {
     // A message keeps its element when it is acknowledged, and its id is new.
     return senderId === this.#myId && clientMessageId ? `mine ${clientMessageId}` : id;
-  }
-
-  #create({ message }) {
-    return message ? createMessage() : create('li', 'day');
-  }
-
-  #update(element, row, conversation) {
-    if (row.message) {
-      this.#updateMessage(element, row, conversation);
-    } else {
-      setText(element, dayOf(row.createdAt));
-    }
-  }
-
-  #updateMessage(element, { message, first, last }, conversation) {
-    const own = message.senderId === this.#myId;
-    const name = own ? 'You' : nameIn(conversation, message.senderId);
-    const [picture, author, bubble, meta] = element.children;
-    Object.assign(element.dataset, { status: message.status, own, first, last, senderId: message.senderId });
-    if (message.id) {
-      element.dataset.messageId = message.id;
-    }
-    if (!picture.hasChildNodes() && !own) {
-      picture.append(avatar(message.senderId, name));
-    }
-    setText(author, name);
-    // Who wrote it stands above a group's first message; a screen reader hears it with every one.
-    author.classList.toggle('visually-hidden', own || !first || conversation.type === 'direct');
-    setText(bubble, message.deletedAt ? 'This message was deleted' : message.content);
-    bubble.classList.toggle('deleted', Boolean(message.deletedAt));
-    bubble.title = new Date(message.createdAt).toLocaleString();
-    meta.hidden = !last && message.status === 'sent';
-    this.#updateMeta(meta, message);
-  }
-
-  #updateMeta(meta, { status, error, createdAt, clientMessageId }) {
-    const text = { sent: timeOf(createdAt), pending: 'Sending…', waiting: 'Waiting for the connection…' }[status]
-      ?? `Not sent: ${error}`;
-    if (meta.firstChild?.textContent === text) {
-      return;
-    }
-    meta.replaceChildren(text);
-    if (status === 'failed') {
-      meta.append(
-        button('Try again', 'retry', () => this.#actions.retry(clientMessageId)),
-        button('Discard', 'discard', () => this.#actions.discard(clientMessageId)),
-      );
-    }
-  }
-}
-
-/**
- * The time of day, for a message.
- *
- * @param {string} time
- * @returns {string}
- */
-export function timeOf(time) {
-  return new Date(time).toLocaleTimeString([], { hour: 'numeric', minute: '2-digit' });
-}
-
-/**
- * The time of today, or else the day, for a list.
- *
- * @param {string} time
- * @returns {string}
- */
-export function shortTimeOf(time) {
-  const date = new Date(time);
-  return date.toDateString() === new Date().toDateString()
-    ? timeOf(time)
-    : date.toLocaleDateString([], { day: 'numeric', month: 'short' });
-}
-
-function dayOf(time) {
-  const date = new Date(time);
-  const named = { [new Date().toDateString()]: 'Today', [new Date(Date.now() - DAY).toDateString()]: 'Yesterday' };
-  return named[date.toDateString()]
-    ?? date.toLocaleDateString([], { weekday: 'long', day: 'numeric', month: 'long' });
-}
-
-function createMessage() {
-  const element = create('li', 'message');
-  const bubble = create('p', 'bubble');
-  element.dataset.testid = 'message';
-  bubble.dataset.testid = 'message-content';
-  bubble.dir = 'auto';
-  element.append(create('div', 'picture'), create('p', 'author'), bubble, create('p', 'meta'));
-  return element;
-}
-
-function create(tag, className) {
-  const element = document.createElement(tag);
-  element.className = className;
-  return element;
-}
-
-function button(text, testId, act) {
-  const element = create('button', 'link');
-  element.type = 'button';
-  element.textContent = text;
-  element.dataset.testid = testId;
-  element.addEventListener('click', act);
-  return element;
-}
-
-function setText(element, text) {
-  if (element.textContent !== text) {
-    element.textContent = text;
   }
 }

@@ -1,4 +1,4 @@
-"""`/openapi.json`, and `/docs`, a page that shows it and needs nothing from any network."""
+"""`/openapi.json`, `/asyncapi.json`, and `/docs`, a page that shows both and needs nothing from any network."""
 
 import base64
 import hashlib
@@ -25,8 +25,8 @@ def _source(text: str) -> str:
 
 
 # One file, so that the page is one route; style and script are let in by their hashes, and nothing else is.
-_STYLE, _SCRIPT = _read("page.css"), _read("page.js")
-_PAGE = _read("index.html").replace("/* page.css */", _STYLE).replace("/* page.js */", _SCRIPT)
+_STYLE, _SCRIPT = _read("page.css"), _read("events.js") + _read("page.js")
+_PAGE = _read("index.html").replace("/* style */", _STYLE).replace("/* script */", _SCRIPT)
 _HEADERS = {
     "Content-Security-Policy": "; ".join(
         (
@@ -52,8 +52,15 @@ async def openapi(request: Request) -> HTTPResponse:
     return answer(request.app.ctx.openapi)
 
 
+@blueprint.get("/asyncapi.json")
+@endpoint(needs_database=False, answers={200: dict[str, Any]})
+async def asyncapi(request: Request) -> HTTPResponse:
+    """Give the document of the socket's events."""
+    return answer(request.app.ctx.asyncapi)
+
+
 @blueprint.get("/docs")
 @endpoint(needs_database=False, answers={200: "text/html"})
 async def docs(_: Request) -> HTTPResponse:
-    """Show this document to people."""
+    """Show both documents to people."""
     return HTTPResponse(_PAGE, headers=_HEADERS, content_type="text/html; charset=utf-8")

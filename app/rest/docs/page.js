@@ -1,4 +1,5 @@
-// Shows openapi.json to people. All text goes into the page as text: nothing of the document is taken for HTML.
+// Shows openapi.json to people, and asyncapi.json with events.js. All text goes into the page as text: nothing of the
+// documents is taken for HTML.
 
 const METHODS = ["get", "post", "put", "patch", "delete"];
 const NO_NUL = "^[^\\x00]*$";
@@ -173,9 +174,9 @@ function errorsOf(api, operations) {
   );
 }
 
-function schemasOf(api) {
+function schemasOf(schemas) {
   return h("section", { id: "schemas" }, h("h2", {}, "Schemas"),
-    Object.entries(api.components.schemas).map(([name, schema]) =>
+    Object.entries(schemas).map(([name, schema]) =>
       h("article", { id: `schema-${name}`, class: "schema", "aria-labelledby": `schema-${name}-title` },
         h("h3", { id: `schema-${name}-title` }, h("a", { href: `#schema-${name}` }, name)),
         prose(schema.description),
@@ -192,7 +193,9 @@ function navOf(title, id, entries) {
   );
 }
 
-function show(api) {
+function show(api, socket) {
+  const schemas = { ...socket.components.schemas, ...api.components.schemas };
+  const events = eventSectionsOf(socket, schemas);
   const operations = operationsOf(api);
   const tags = api.tags.map((tag) => ({
     ...tag, mine: operations.filter(({ operation }) => operation.tags.includes(tag.name)),
@@ -204,15 +207,16 @@ function show(api) {
       h("h2", {}, tag.name), prose(tag.description),
       tag.mine.map(({ method, path, operation }) => operationOf(api, method, path, operation)),
     )),
-    guardsOf(api), errorsOf(api, operations), schemasOf(api),
+    ...events.sections, guardsOf(api), errorsOf(api, operations), schemasOf(schemas),
   );
   byId("nav").replaceChildren(
     ...tags.map((tag) => navOf(tag.name, `tag-${tag.name}`, tag.mine.map(({ method, operation }) =>
       [operation.operationId, h("span", { class: `method ${method}` }, method.toUpperCase()), h("span", {}, words(operation.summary))],
     ))),
+    ...events.navs,
     navOf("Who may call", "guards", []),
     navOf("Errors", "errors", []),
-    navOf("Schemas", "schemas", Object.keys(api.components.schemas).map((name) => [`schema-${name}`, name])),
+    navOf("Schemas", "schemas", Object.keys(schemas).map((name) => [`schema-${name}`, name])),
   );
 }
 
@@ -264,6 +268,12 @@ function fold() {
   byId("contents").open = WIDE.matches;
 }
 
+async function load(name) {
+  const answer = await fetch(name);
+  if (!answer.ok) throw new Error(`the service answered ${answer.status}`);
+  return answer.json();
+}
+
 async function start() {
   fold();
   WIDE.addEventListener("change", fold);
@@ -272,9 +282,7 @@ async function start() {
     if (event.target.closest("a") && !WIDE.matches) fold();
   });
   try {
-    const answer = await fetch("openapi.json");
-    if (!answer.ok) throw new Error(`the service answered ${answer.status}`);
-    show(await answer.json());
+    show(...await Promise.all(["openapi.json", "asyncapi.json"].map(load)));
     follow();
     reveal();
     addEventListener("hashchange", reveal);

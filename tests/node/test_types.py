@@ -1,0 +1,70 @@
+"""chat-client.d.ts: accepted by the TypeScript compiler, and true to the code beside it and to the service."""
+
+import re
+import subprocess
+from pathlib import Path
+
+from npm_client import FOLDER, NODE
+
+from app import events
+from app.realtime.handlers import HANDLERS
+
+CLIENT = Path(__file__).parents[2] / "app" / "dev" / "page" / "client"
+TYPES = (CLIENT / "chat-client.d.ts").read_text()
+OPTIONS = ["--noEmit", "--strict", "--exactOptionalPropertyTypes", "--target", "es2022", "--module", "nodenext"]
+OPTIONS += ["--types", "", "--lib", "es2022,dom"]
+README = (Path(__file__).parents[2] / "README.md").read_text()
+# What the example takes for granted.
+OF_THE_READER = """
+declare const fetchToken: () => Promise<string>;
+declare const showState: (state: string) => void;
+declare const show: (message: object) => void;
+declare const showSending: (message: object) => void;
+declare const reload: (conversationId: string) => void;
+declare const conversation: { id: string; lastSeq: number };
+declare const conversationId: string;
+declare const messageId: string;
+"""
+SPELLED = {value for name, value in vars(events).items() if name.isupper() and isinstance(value, str)}
+
+
+def block(start):
+    """Give the lines of a declaration, up to the brace that ends it."""
+    return re.search(rf"^export {start}.*?{{$(.*?)^}}$", TYPES, re.MULTILINE | re.DOTALL)[1]
+
+
+def members(start):
+    return set(re.findall(r"^  (?:readonly )?'?([\w:]+)'?[?(<:]", block(start), re.MULTILINE))
+
+
+def problems(node_modules, file):
+    command = [NODE, node_modules / "typescript" / "bin" / "tsc", *OPTIONS, file]
+    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == bool(done.stdout)
+    return done.stdout
+
+
+def test_the_compiler_accepts_what_is_right_and_nothing_else(node_modules):
+    assert problems(node_modules, "types.ts") == ""
+
+
+def test_the_compiler_accepts_the_example_of_the_readme(node_modules, tmp_path):
+    example = re.search(r"with chat-client.js$.*?^```javascript\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)[1]
+    example = example.replace("./client/", f"{CLIENT}/")
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "example.ts").write_text(OF_THE_READER + example)
+    assert problems(node_modules, tmp_path / "example.ts") == ""
+
+
+def test_the_types_name_exactly_the_events_of_the_service():
+    assert members("interface ServerEvents") == SPELLED - HANDLERS.keys()
+    assert members("interface ClientEvents") == HANDLERS.keys()
+
+
+def test_the_types_declare_exactly_what_the_class_has():
+    code = f"import {{ ChatClient }} from '{CLIENT / 'chat-client.js'}';"
+    code += "console.log(Object.getOwnPropertyNames(ChatClient.prototype).join(' '));"
+    done = subprocess.run(
+        [NODE, "--input-type=module", "--eval", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert set(done.stdout.split()) == members("class ChatClient")
