@@ -5,8 +5,10 @@ does: it owns the users, signs their tokens, and passes their REST calls on. Its
 so it belongs on the loopback interface of a developer's machine and nowhere else.
 """
 
+import argparse
 import asyncio
 import json
+import os
 import time
 import unicodedata
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,6 +19,8 @@ import jwt
 import msgspec
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, web
 from yarl import URL
+
+from app import settings
 
 CONTENT_TYPES = {
     ".css": "text/css",
@@ -222,3 +226,24 @@ def _headers_for(config: MasterConfig) -> Callable[[web.Request, web.StreamRespo
         response.headers["X-Content-Type-Options"] = "nosniff"
 
     return add_headers
+
+
+def main() -> None:
+    """Run the master alone, beside a chat service in containers."""
+    parser = argparse.ArgumentParser(prog="python -m app.dev.master", description="The demo master alone.")
+    parser.add_argument("--chat-url", required=True, help="where REST is, as this process reaches it")
+    parser.add_argument("--socket-url", required=True, help="where Socket.IO is, as the browser reaches it")
+    parser.add_argument("--port", type=int, default=3000)
+    arguments = parser.parse_args()
+    found = settings.read_some(os.environ, "AUTH_JWT_SECRET", "AUTH_JWT_ISSUER")
+    config = MasterConfig(
+        chat_url=arguments.chat_url,
+        socket_url=arguments.socket_url,
+        jwt_secret=found["auth_jwt_secret"].reveal(),
+        jwt_issuer=found["auth_jwt_issuer"],
+    )
+    web.run_app(create_master(config), port=arguments.port, access_log=None)
+
+
+if __name__ == "__main__":
+    main()
