@@ -42,9 +42,9 @@ CMD ["serve"]
 FROM runtime AS development
 USER 0
 COPY --from=build /dev-package/ /tmp/dev/
-RUN mv /tmp/dev /opt/venv/lib/python3*/site-packages/app/dev \
-    && ln -s /opt/venv/lib/python3*/site-packages/app /home/app \
-    && chown -R 10001:10001 /opt/venv/lib/python3*/site-packages/app
+RUN ln -s /opt/venv/lib/python3*/site-packages/app /home/app \
+    && mv /tmp/dev /home/app/dev \
+    && chown -R 10001:10001 /home/app/
 USER 10001:10001
 ENTRYPOINT ["sh", "-c", "trap 'kill $!; wait; exit' TERM INT; while :; do chat-service \"$@\" & wait $!; done", "--"]
 

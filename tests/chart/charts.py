@@ -24,8 +24,19 @@ class HelmError(Exception):
     """What helm said when it failed."""
 
 
+def run(*command: str, given: str | None = None, timeout: int = TIMEOUT) -> str:
+    """Run a command in the root folder; gives what it printed, and fails with that if the command does."""
+    done = subprocess.run(
+        command, cwd=ROOT, input=given, capture_output=True, check=False, text=True, timeout=timeout
+    )
+    assert done.returncode == 0, f"{command[0]}: {(done.stdout + done.stderr)[-3000:]}"
+    return done.stdout
+
+
 def helm(*arguments: str) -> str:
-    done = subprocess.run([binary("helm"), *arguments], capture_output=True, text=True, timeout=TIMEOUT)
+    done = subprocess.run(
+        [binary("helm"), *arguments], capture_output=True, check=False, text=True, timeout=TIMEOUT
+    )
     if done.returncode:
         raise HelmError(done.stdout + done.stderr)
     return done.stdout

@@ -51,7 +51,9 @@ def test_every_selector_finds_the_pods_that_it_means(values):
     labels = {name: template["metadata"]["labels"] for name, template in pod_templates(manifests)}
 
     def found(selector):
-        return {name.removeprefix("chat-chat-service-") for name, each in labels.items() if selects(selector, each)}
+        return {
+            name.removeprefix("chat-chat-service-") for name, each in labels.items() if selects(selector, each)
+        }
 
     for each in of_kind(manifests, "Deployment"):
         assert found(each["spec"]["selector"]["matchLabels"]) == {each["metadata"]["name"].rsplit("-", 1)[1]}
@@ -61,7 +63,9 @@ def test_every_selector_finds_the_pods_that_it_means(values):
         assert found(the(manifests, "Service", name)["spec"]["selector"]) == {"server"}
     for name, template in pod_templates(manifests):
         own = [term["podAffinityTerm"]["labelSelector"]["matchLabels"] for term in anti_affinity(template)]
-        own += [each["labelSelector"]["matchLabels"] for each in template["spec"].get("topologySpreadConstraints", [])]
+        own += [
+            each["labelSelector"]["matchLabels"] for each in template["spec"].get("topologySpreadConstraints", [])
+        ]
         assert len(own) == (2 if name.endswith(("server", "worker")) else 0)
         assert [selector for selector in own if not selects(selector, labels[name])] == []
 
@@ -82,7 +86,10 @@ def test_every_named_port_is_one_of_the_container(values):
     templates_ = dict(pod_templates(manifests))
     for service in of_kind(manifests, "Service"):
         for template in templates_.values():
-            if selects(service["spec"]["selector"], template["metadata"]["labels"]) and "ports" in containers(template)[0]:
+            if (
+                selects(service["spec"]["selector"], template["metadata"]["labels"])
+                and "ports" in containers(template)[0]
+            ):
                 named = {port["name"] for port in containers(template)[0]["ports"]}
                 assert {port["targetPort"] for port in service["spec"]["ports"]} <= named
 
@@ -142,7 +149,8 @@ def test_every_deployment_is_probed_and_liveness_depends_on_nothing():
 
 
 @pytest.mark.parametrize(
-    ("drain", "seconds"), [('"20s"', 20), ('"500ms"', 1), ('"1.5m"', 90), ('"2m"', 120), ("45", 45), ('"0.001h"', 4)]
+    ("drain", "seconds"),
+    [('"20s"', 20), ('"500ms"', 1), ('"1.5m"', 90), ('"2m"', 120), ("45", 45), ('"0.001h"', 4)],
 )
 def test_the_grace_period_follows_from_the_drain(drain, seconds):
     manifests = render(MINIMAL, f"settings.DRAIN_TIMEOUT={drain}", "server.preStopSeconds=7", *WEBHOOKS)
@@ -155,7 +163,9 @@ def test_the_grace_period_follows_from_the_drain(drain, seconds):
 
 def test_whoever_scales_decides_how_many_pods_there_are():
     manifests = render(FULL)
-    assert [each["metadata"]["name"] for each in of_kind(manifests, "Deployment") if "replicas" in each["spec"]] == []
+    assert [
+        each["metadata"]["name"] for each in of_kind(manifests, "Deployment") if "replicas" in each["spec"]
+    ] == []
     assert all(each["spec"]["replicas"] == 2 for each in of_kind(render(MINIMAL, *WEBHOOKS), "Deployment"))
     scaled = {each["spec"]["scaleTargetRef"]["name"] for kind in SCALERS for each in of_kind(manifests, kind)}
     assert scaled == {each["metadata"]["name"] for each in of_kind(manifests, "Deployment")}
@@ -172,7 +182,11 @@ SCALERS = ("HorizontalPodAutoscaler", "ScaledObject")
 def test_the_jobs_run_before_the_rollout_on_what_is_there_by_then():
     manifests = render()
     hooks = sorted(
-        (int(each["metadata"]["annotations"].get("helm.sh/hook-weight", 0)), each["kind"], each["metadata"]["name"])
+        (
+            int(each["metadata"]["annotations"].get("helm.sh/hook-weight", 0)),
+            each["kind"],
+            each["metadata"]["name"],
+        )
         for each in manifests
         if "pre-install" in each["metadata"].get("annotations", {}).get("helm.sh/hook", "")
     )
@@ -207,7 +221,9 @@ def test_a_changed_secret_rolls_the_pods_and_a_new_version_of_the_chart_alone_do
 
     assert checksum() == checksum("server.replicas=3")
     assert checksum() != checksum('secrets.AUTH_JWT_SECRET.value="another"')
-    assert not any(key.startswith(("helm.sh", "app.kubernetes.io/version")) for key in server(render())["metadata"]["labels"])
+    assert not any(
+        key.startswith(("helm.sh", "app.kubernetes.io/version")) for key in server(render())["metadata"]["labels"]
+    )
 
 
 def test_extras_reach_the_pods():

@@ -50,7 +50,9 @@ def test_every_pod_of_the_release_is_under_the_default_deny(manifests):
     assert deny["spec"].keys() == {"podSelector", "policyTypes"}
     assert deny["spec"]["policyTypes"] == ["Ingress", "Egress"]
     selector = deny["spec"]["podSelector"]["matchLabels"]
-    names = [name for name, template in pod_templates(manifests) if selects(selector, template["metadata"]["labels"])]
+    names = [
+        name for name, template in pod_templates(manifests) if selects(selector, template["metadata"]["labels"])
+    ]
     assert sorted(name.rsplit("-", 1)[1] for name in names) == ["check", "migrate", "server", "test", "worker"]
 
 

