@@ -46,6 +46,6 @@ RUN ln -s /opt/venv/lib/python3*/site-packages/app /home/app \
     && mv /tmp/dev /home/app/dev \
     && chown -R 10001:10001 /home/app/
 USER 10001:10001
-ENTRYPOINT ["sh", "-c", "trap 'kill $!; wait; exit' TERM INT; while :; do chat-service \"$@\" & wait $!; done", "--"]
+ENTRYPOINT ["sh", "-c", "trap 'kill $!; wait; exit 0' TERM INT; while :; do chat-service \"$@\" & wait $!; done", "--"]
 
 FROM runtime AS production

@@ -1,10 +1,12 @@
 import pytest
 from charts import (
+    CHART,
     DEVELOPMENT,
     FULL,
     MINIMAL,
     containers,
     environment,
+    helm,
     of_kind,
     pod_templates,
     render,
@@ -242,3 +244,19 @@ def test_no_name_is_too_long(values):
     long = "a" * 53
     manifests = render(values, f'fullnameOverride="{long[:48]}"')
     assert max(len(each["metadata"]["name"]) for each in manifests) <= 63
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (MINIMAL, ["service/chat-chat-service-public 4001", "ALLOWED_ORIGINS is empty", "there is no worker"]),
+        (FULL, ["https://chat.example.com", "http://chat-chat-service-internal.shop.svc:4000"]),
+    ],
+    ids=["minimal", "full"],
+)
+def test_the_notes_say_what_to_do_next(values, told):
+    said = helm(
+        *("install", "chat", str(CHART), "--dry-run=client", "--namespace", "shop", "--values", str(values))
+    )
+    notes = said.split("\nNOTES:\n")[1]
+    assert [each for each in [*told, "helm -n shop test chat --logs"] if each not in notes] == []
