@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-browser lint check lock clean
+.PHONY: help install run test test-browser test-rules test-image chart lint check lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -23,10 +23,19 @@ run: install ## Start everything on this machine: PostgreSQL, Valkey, the servic
 	@exec $(BIN)/chat-service dev
 
 test: install ## Run the tests on real PostgreSQL and Valkey
-	$(BIN)/python -m pytest -m "not browser"
+	$(BIN)/python -m pytest -m "not browser and not promtool and not image"
 
 test-browser: install ## Run the tests of the demo page in headless Chromium
 	$(BIN)/python -m pytest -m browser
+
+test-rules: install ## Run the tests of metrics, alerts and dashboard by promtool
+	$(BIN)/python -m pytest -m promtool
+
+test-image: install ## Build the image and run the tests of it, with buildah, as root
+	$(BIN)/python -m pytest -m image
+
+chart: install ## Renew the table in the chart's README
+	$(BIN)/python helm/readme.py
 
 lint: install ## Format check, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -34,12 +43,13 @@ lint: install ## Format check, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint test test-browser ## All that CI runs
+check: lint test test-rules test-browser ## All that CI runs
 
 lock: install ## Renew the locked versions, with hashes
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade pyproject.toml -o requirements/prod.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade --extra dev --extra test --constraint requirements/prod.txt pyproject.toml -o requirements/dev.txt
+	echo hatchling | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --constraint requirements/dev.txt - -o requirements/build.txt
 
 clean: ## Remove .venv and the data of `make run`
-	rm -rf $(VENV) .data
+	rm -rf $(VENV) .data .tools

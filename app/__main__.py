@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -15,6 +16,8 @@ from app.settings import Settings, SettingsError
 
 EXIT_FAILURE = 1
 EXIT_BAD_CONFIGURATION = 2
+# What a shell shows of a process that SIGTERM has ended.
+EXIT_TERMINATED = 143
 TOKEN_LIFETIME = 24 * 3600
 
 Command = Callable[[argparse.Namespace], None]
@@ -22,6 +25,8 @@ Command = Callable[[argparse.Namespace], None]
 
 def main() -> None:
     """Run one command; exits with 2 when the configuration is not usable."""
+    # As process 1 of a container a command would not hear SIGTERM otherwise; those that serve drain instead.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
     arguments = _parser().parse_args()
     try:
         arguments.command(arguments)
@@ -55,7 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     add("migrate", _migrate, "Apply the migrations; safe to run from many pods at once.")
     token = add("token", _token, "Print a user token signed with AUTH_JWT_SECRET, for trying things out.")
     token.add_argument("user", metavar="USER", type=_user_id, help="the id of the user")
-    add("config", _config, "Print every setting, its value, its default and where it comes from.")
+    config = add("config", _config, "Print every setting, its value, its default and where it comes from.")
+    config.add_argument("--check", action="store_true", help="exit with 2 where a setting is bad or missing")
     return parser
 
 
@@ -119,12 +125,14 @@ def _user_id(text: str) -> str:
     return text
 
 
-def _config(_: argparse.Namespace) -> None:
+def _config(arguments: argparse.Namespace) -> None:
     lines = settings.describe(os.environ)
     width = max(len(line.name) for line in lines)
     for line in lines:
         value = line.value or "(unset)"
         print(f"{line.name:<{width}}  {value}  [default: {line.default or '(empty)'}; {line.source}]")  # noqa: T201
+    if arguments.check:
+        Settings.read(os.environ)
 
 
 if __name__ == "__main__":

@@ -92,6 +92,8 @@ def _environment(options: DevOptions, urls: Mapping[str, str], demo_port: int) -
         "LOG_LEVEL": "WARNING",
         "DRAIN_TIMEOUT": DRAIN_TIMEOUT,
     }
+    if options.demo:
+        defaults["WEBHOOK_URL"] = f"http://{HOST}:{demo_port}/webhooks/chat"
     missing_secrets = {name: secret for name, secret in secrets.items() if not options.names(name)}
     missing_urls = {name: url for name, url in urls.items() if not options.names(name)}
     return {**defaults, **missing_secrets, **options.env, **missing_urls}

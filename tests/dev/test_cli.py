@@ -99,6 +99,14 @@ def test_config_prints_every_setting_also_when_some_are_bad_or_missing(command):
     assert "hush-hush" not in ended.out
 
 
+def test_config_check_fails_where_a_setting_is_bad_or_missing(command):
+    good, bad = command("config", "--check", **GOOD), command("config", "--check", **BAD)
+    assert (good.ends(), good.err) == (0, "")
+    assert bad.ends() == 2
+    assert named(bad.err) >= set(BAD) - {"WEBHOOK_URL"}
+    assert [len(each.out.splitlines()) for each in (good, bad)] == [len(specs())] * 2
+
+
 @pytest.mark.parametrize("audience", [{}, {"AUTH_JWT_AUDIENCE": "chat"}])
 def test_token_prints_one_that_is_accepted(command, audience):
     ended = command("token", "anna", AUTH_JWT_SECRET=SECRET, AUTH_JWT_ISSUER=ISSUER, **audience)
@@ -172,6 +180,13 @@ async def test_migrate_waits_for_postgres(folder, command):
         assert await ask(server.url, "SELECT count(*) FROM messages") == 0
     finally:
         again.stop()
+
+
+def test_a_migration_ends_at_sigterm_by_a_handler_of_its_own_as_process_1_needs(command):
+    waiting = command("migrate", DATABASE_URL=f"postgresql://chat@127.0.0.1:{free_port()}/chat", LOG_FORMAT="text")
+    waiting.says("PostgreSQL is not there yet, trying again: ")
+    waiting.process.terminate()
+    assert waiting.ends() == 143
 
 
 def test_migrate_gives_up_in_the_end(folder):
