@@ -36,15 +36,12 @@ def main() -> None:
         asyncio.run(_compare(full=full))
     except (EmbeddedError, LoadError, ServerError) as error:
         sys.exit(f"Failed: {error}")
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except asyncio.CancelledError:
         sys.exit("Stopped; nothing was written.")
 
 
 async def _compare(*, full: bool) -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    # As Ctrl-C does: what was started is then stopped in order.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    _stop_when_told()
     machine.raise_file_limit()
     # The databases and the load generator, which are our children, stay off the server's core.
     os.sched_setaffinity(0, machine.OTHER_CORES)
@@ -64,6 +61,22 @@ async def _compare(*, full: bool) -> None:
     written = report.write(RESULTS, "full" if full else "quick", outcomes, described)
     print(f"\n{written.read_text()}", flush=True)
     say(f"Written to {written} and {written.with_suffix('.png')}")
+
+
+def _stop_when_told() -> None:
+    """Have Ctrl-C and SIGTERM cancel us, so that all is stopped in order; a second one must not cut that short."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+
+    def stop() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
+        say("Stopping")
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
 
 
 async def _outcomes(shared: Databases, load: Load, effort: Effort, chosen: Sequence[Scenario]) -> list[Outcome]:

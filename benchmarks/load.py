@@ -38,7 +38,8 @@ class Load:
 
     def build(self) -> None:
         sources = sorted(f"{source}" for source in SOURCES.glob("*.c"))
-        subprocess.run([PYTHON, "-m", "ziglang", "cc", "-O2", "-o", f"{self._program}", *sources], check=True)
+        command = [PYTHON, "-m", "ziglang", "cc", "-O2", "-o", f"{self._program}", *sources]
+        subprocess.run(command, check=True, start_new_session=True)
 
     async def run(
         self, mode: str, clients: Iterable[Client], servers: Sequence[Server], **options: float

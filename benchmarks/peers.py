@@ -34,11 +34,11 @@ FILL_PER_CONVERSATION = 100
 FILL = """
 INSERT INTO messages
 SELECT copy.*
-FROM (SELECT * FROM messages LIMIT 1) AS message,
-     (SELECT uuidv7() AS id FROM generate_series(0, $1::int / $2::int)) AS conversation,
-     generate_series(1, $2::int) AS seq,
-     jsonb_populate_record(message::messages, jsonb_build_object(
-         'id', uuidv7(), 'conversation_id', conversation.id, 'seq', seq, 'client_message_id', NULL
+FROM (SELECT m FROM messages AS m LIMIT 1) AS sample,
+     (SELECT uuidv7() FROM generate_series(1, $1::int / $2::int + 1)) AS conversation (id),
+     generate_series(1, $2::int) AS place (seq),
+     jsonb_populate_record(sample.m, jsonb_build_object(
+         'id', uuidv7(), 'conversation_id', conversation.id, 'seq', place.seq, 'client_message_id', NULL
      )) AS copy
 """
 
