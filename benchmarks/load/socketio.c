@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TEXT = 1, FINAL = 0x80, MASKED = 0x80, MOST = 8192, CONNECT_SECONDS = 120 };
+enum { TEXT = 1, FINAL = 0x80, MASKED = 0x80, MOST = 8192, CONNECT_SECONDS = 240 };
 
 static const char upgrade[] = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\n"
                               "Host: 127.0.0.1:%d\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

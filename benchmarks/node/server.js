@@ -16,15 +16,18 @@ const MOST_CHARACTERS = 8000;
 const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 const { AUTH_JWT_SECRET, AUTH_JWT_ISSUER, DATABASE_URL, REDIS_URL, HTTP_PORT, WS_PORT, FORM } = process.env;
-// A string would be parsed as a key at each call, which takes jsonwebtoken half a millisecond.
+// Given a string, jsonwebtoken would try to read it as a public key at each call, which takes half a millisecond.
 const key = createSecretKey(Buffer.from(AUTH_JWT_SECRET));
 const store = forms[FORM];
 const pool = new pg.Pool({ connectionString: DATABASE_URL, max: POOL_SIZE });
 
-function userOf(token, permission) {
-  const claims = jwt.verify(token, key, { algorithms: ['HS256'], issuer: AUTH_JWT_ISSUER });
-  if (!claims.permissions?.includes(permission)) throw new Forbidden();
-  return claims.sub;
+function actorOf(token) {
+  const { sub, permissions = [] } = jwt.verify(token, key, { algorithms: ['HS256'], issuer: AUTH_JWT_ISSUER });
+  return { userId: sub, permissions };
+}
+
+function mustBeAllowed(actor, permission) {
+  if (!actor.permissions.includes(permission)) throw new Forbidden();
 }
 
 function checked({ content, clientMessageId = null } = {}, conversationId, senderId) {
@@ -48,8 +51,9 @@ io.engine.on('connection', (connection) => {
 
 io.use(async (socket, next) => {
   try {
-    socket.data.userId = userOf(socket.handshake.auth.token, 'chat:read');
-    socket.data.conversations = await conversationsOf(pool, socket.data.userId);
+    socket.data.actor = actorOf(socket.handshake.auth.token);
+    mustBeAllowed(socket.data.actor, 'chat:read');
+    socket.data.conversations = await conversationsOf(pool, socket.data.actor.userId);
     next();
   } catch {
     next(new Error('unauthorized'));
@@ -57,10 +61,12 @@ io.use(async (socket, next) => {
 });
 
 io.on('connection', (socket) => {
-  socket.join(socket.data.conversations);
+  const { actor, conversations } = socket.data;
+  socket.join(conversations);
   socket.on('message:send', async (payload, acknowledge) => {
     try {
-      const sent = checked(payload, payload?.conversationId, socket.data.userId);
+      mustBeAllowed(actor, 'chat:write');
+      const sent = checked(payload, payload?.conversationId, actor.userId);
       if (!sent) return acknowledge?.({ ok: false, error: { code: 'VALIDATION_ERROR' } });
       const { message } = await send(sent);
       acknowledge?.({ ok: true, message });
@@ -92,7 +98,8 @@ app.get('/health/ready', async (request, response) => {
   response.json({ ready: true });
 });
 app.post('/api/conversations/:id/messages', express.json(), authenticated, async (request, response) => {
-  const sent = checked(request.body, request.params.id, request.userId);
+  mustBeAllowed(request.actor, 'chat:write');
+  const sent = checked(request.body, request.params.id, request.actor.userId);
   if (!sent) return response.status(400).json({ code: 'VALIDATION_ERROR' });
   const { message, created } = await send(sent);
   response.status(created ? 201 : 200).json(message);
@@ -104,7 +111,7 @@ app.use((error, request, response, next) => {
 
 function authenticated(request, response, next) {
   try {
-    request.userId = userOf(request.headers.authorization?.slice('Bearer '.length), 'chat:write');
+    request.actor = actorOf(request.headers.authorization?.slice('Bearer '.length));
     next();
   } catch {
     response.status(401).json({ code: 'UNAUTHORIZED' });
