@@ -135,7 +135,7 @@ POSTS = Scenario(
     one_client=True,
 )
 
-QUICK = (A_PIPELINED, B_MANY, CONNECTS, _idle(1000), POSTS)
+QUICK = (A_PIPELINED, B_MANY, CONNECTS, _idle(2000), POSTS)
 FULL = (
     *(A_PIPELINED, A_SINGLE, A_SMALL),
     *(B_MANY, B_FEW),
