@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-browser test-rules test-image chart lint check lock clean
+.PHONY: help install run test test-browser test-rules test-image chart lint check bench bench-full lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -45,11 +46,26 @@ lint: install ## Format check, lint, types, import contracts
 
 check: lint test test-rules test-browser ## All that CI runs
 
+$(BENCH)/.installed: requirements/bench.txt pyproject.toml benchmarks/node/package-lock.json
+	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	@echo "Installing what the benchmarks need into $(BENCH) and benchmarks/node (some minutes, once)"
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@cd benchmarks/node && $(abspath $(BENCH))/bin/npm ci --no-progress --loglevel=error
+	@touch $@
+
+bench: $(BENCH)/.installed ## Compare the speed with Node's, in under two minutes (Linux)
+	@exec $(BENCH)/bin/python -m benchmarks
+
+bench-full: $(BENCH)/.installed ## The same with more rounds, more sockets and every scenario (half an hour)
+	@exec $(BENCH)/bin/python -m benchmarks --full
+
 lock: install ## Renew the locked versions, with hashes
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade pyproject.toml -o requirements/prod.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade --extra dev --extra test --constraint requirements/prod.txt pyproject.toml -o requirements/dev.txt
 	echo hatchling | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --constraint requirements/dev.txt - -o requirements/build.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade --extra dev --extra bench --constraint requirements/dev.txt pyproject.toml -o requirements/bench.txt
 
-clean: ## Remove .venv and the data of `make run`
-	rm -rf $(VENV) .data .tools
+clean: ## Remove what was installed and the data of `make run`
+	rm -rf $(VENV) $(BENCH) benchmarks/node/node_modules .data .tools
