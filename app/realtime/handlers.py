@@ -1,8 +1,8 @@
 """What a client may say over a socket: each payload becomes a command, each answer an acknowledgement."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
+from uuid import UUID
 
 from msgspec import Raw
 
@@ -11,6 +11,7 @@ from app.auth.actor import Actor
 from app.deps import Deps
 from app.schemas import (
     ConnectAuth,
+    MessageView,
     SocketDeleteMessage,
     SocketEditMessage,
     SocketPresence,
@@ -23,9 +24,9 @@ from app.usecases import catchup, messages, presence, sessions
 from app.usecases.typing import Typing
 
 Answer = dict[str, Any]
-# A handler that gives a future has handed its work to a writer that keeps the order in which it was asked: the
-# socket's next event may begin before this one is answered. Acknowledgements keep their order all the same.
-Result = Answer | asyncio.Future[Answer]
+# A handler that gives a coroutine has handed its work to the writer, which keeps the order in which it was asked:
+# the socket's next event may begin before this one is answered. Acknowledgements keep their order all the same.
+Result = Answer | Coroutine[Any, Any, Answer]
 
 
 class Speaker(Protocol):
@@ -38,12 +39,20 @@ class Speaker(Protocol):
     def authorize(self, actor: Actor) -> None:
         """Speak for the user of a token until it expires."""
 
+    async def speak_in(self, conversation_id: UUID) -> None:
+        """Wait until what was said elsewhere is stored: the writer keeps the order within a conversation alone."""
 
-async def send_message(socket: Speaker, payload: Raw) -> Answer:
+
+async def send_message(socket: Speaker, payload: Raw) -> Result:
     command = decode(SocketSendMessage, payload)
     conversation_id = ids.from_wire(ids.CONVERSATION, command.conversation_id)
     socket.typing.stop(conversation_id)
-    message, _ = await messages.send_message(socket.deps, socket.actor, conversation_id, command)
+    await socket.speak_in(conversation_id)
+    return _sent(await messages.begin_to_send(socket.deps, socket.actor, conversation_id, command))
+
+
+async def _sent(sending: Coroutine[Any, Any, tuple[MessageView, bool]]) -> Answer:
+    message, _ = await sending
     return {"ok": True, "message": message}
 
 

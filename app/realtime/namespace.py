@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import socketio
@@ -26,6 +27,10 @@ from app.usecases.typing import Typing
 GRACE_AFTER_REFUSAL = 0.5
 
 
+# What an event is acknowledged with, at once or later.
+Reply = Answer | asyncio.Future[Answer]
+
+
 class ConnectAbandonedError(Exception):
     """A connect came to nothing and the transport is closed: the client comes back by itself."""
 
@@ -33,7 +38,7 @@ class ConnectAbandonedError(Exception):
 class Socket:
     """One client's socket: a subscriber of `fanout`, and whom it speaks for."""
 
-    __slots__ = ("_expiry", "_namespace", "actor", "deps", "link", "typing", "user_id")
+    __slots__ = ("_expiry", "_namespace", "_speaks_in", "actor", "deps", "link", "typing", "user_id")
 
     def __init__(self, namespace: "ChatNamespace", deps: Deps, actor: Actor, session: Session) -> None:
         self._namespace = namespace
@@ -43,6 +48,7 @@ class Socket:
         self.link = session
         self.typing = Typing(deps, actor)
         self._expiry: asyncio.TimerHandle | None = None
+        self._speaks_in: UUID | None = None
 
     @property
     def socket_id(self) -> str:
@@ -72,6 +78,12 @@ class Socket:
 
     def _expire(self) -> None:
         self.end(Unauthorized("The token has expired: connect again with a new one"))
+
+    async def speak_in(self, conversation_id: UUID) -> None:
+        """Wait until what was said elsewhere is stored: the writer keeps the order within a conversation alone."""
+        if conversation_id != self._speaks_in and self.link.inbox is not None:
+            await self.link.inbox.settle()
+        self._speaks_in = conversation_id
 
     def end(self, error: ChatError) -> None:
         """End a socket whose client must act before it comes back."""
@@ -155,20 +167,21 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
 
     # Events
 
-    async def on_client_event(self, socket: Socket, event: ClientEvent, args: Sequence[Any]) -> Result:
+    async def on_client_event(self, socket: Socket, event: ClientEvent, args: Sequence[Any]) -> Reply:
         """Do what a client asks for, and answer; a failure is told as an event as well."""
         try:
             async with self._deps.database.deadline():
                 result = await self._handle(socket, event, args)
         except Exception as error:  # noqa: BLE001 - `_failed` logs it; a socket outlives every error
             return self._failed(socket, event, error)
-        if isinstance(result, asyncio.Future):
+        if asyncio.iscoroutine(result):
             return asyncio.ensure_future(self._answered(socket, event, result))
         return result
 
-    async def _answered(self, socket: Socket, event: ClientEvent, answer: asyncio.Future[Answer]) -> Answer:
+    async def _answered(self, socket: Socket, event: ClientEvent, answer: Coroutine[Any, Any, Answer]) -> Answer:
         try:
-            return await answer
+            async with self._deps.database.deadline():
+                return await answer
         except Exception as error:  # noqa: BLE001 - as above
             return self._failed(socket, event, error)
 

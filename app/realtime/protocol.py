@@ -14,8 +14,8 @@ from socketio.packet import CONNECT_ERROR
 
 from app.deps import Deps
 from app.realtime.engine import MAX_MESSAGE_BYTES, Engine
-from app.realtime.handlers import Answer, Result
-from app.realtime.namespace import ChatNamespace, ConnectAbandonedError
+from app.realtime.handlers import Answer
+from app.realtime.namespace import ChatNamespace, ConnectAbandonedError, Reply
 from app.realtime.packets import acknowledgement, packet_class, read_event
 from app.realtime.session import Session
 from app.supervisor import Supervisor
@@ -144,7 +144,7 @@ class SocketIO(socketio.AsyncServer):  # type: ignore[misc]
             await session.close()
 
     @staticmethod
-    async def _acknowledge(session: Session, number: str, result: Result) -> None:
+    async def _acknowledge(session: Session, number: str, result: Reply) -> None:
         """Acknowledge an event, if the client wants that, in the order of its events."""
 
         def acknowledge(answer: Answer) -> None:

@@ -1,8 +1,10 @@
 """What people say."""
 
+import asyncio
 import hashlib
+from collections.abc import Coroutine
 from datetime import datetime
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 from app import cursors, events, ids, queries, store, views
@@ -26,13 +28,29 @@ async def send_message(
 
     Raises ValidationFailed, Forbidden, NotFound, and Conflict where that id was used for another message.
     """
+    return await (await begin_to_send(deps, actor, conversation_id, command))
+
+
+async def begin_to_send(
+    deps: Deps, actor: Actor, conversation_id: UUID, command: SendMessage
+) -> Coroutine[Any, Any, tuple[MessageView, bool]]:
+    """Hand a message to the writer, and give what is left of `send_message`: the wait for its answer.
+
+    Of one conversation messages are stored in the order in which they were handed over.
+    """
     policy.require_write(actor)
     await deps.limits.check(Action.SEND, actor.user_id)
     policy.check_message(deps.settings, command)
     new = _new_message(actor, conversation_id, command)
-    sent = await deps.writer.submit(new, lambda stored: _announce(deps, new, stored))
+    return _answer(actor, new, deps.writer.submit(new, lambda stored: _announce(deps, new, stored)))
+
+
+async def _answer(
+    actor: Actor, new: NewMessage, sending: asyncio.Future[MessageView | None]
+) -> tuple[MessageView, bool]:
+    sent = await sending
     if sent is None:
-        await require_participant(conversation_id, actor)
+        await require_participant(new.conversation_id, actor)
         return views.message(await _sent_before(new)), False
     return sent, True
 
