@@ -146,9 +146,14 @@ return changes
 """
 )
 
-# ARGV: a user and the number of the change that was told. A later one remains to be told.
+# ARGV: users and the numbers of their changes that were told. A later change remains to be told.
 _TOLD = """
-if redis.call('HGET', 'chat:user:' .. ARGV[1], 'at') == ARGV[2] then redis.call('ZREM', 'chat:untold', ARGV[1]) end
+for place = 1, #ARGV, 2 do
+    local user = ARGV[place]
+    if redis.call('HGET', 'chat:user:' .. user, 'at') == ARGV[place + 1] then
+        redis.call('ZREM', 'chat:untold', user)
+    end
+end
 return redis.status_reply('OK')
 """
 
@@ -198,22 +203,22 @@ class Presence:
         self._settle = redis.register_script(_SETTLE)
         self._told = redis.register_script(_TOLD)
 
-    async def opened(self, user_id: str) -> PresenceChange | None:
+    async def opened(self, user_id: str) -> list[PresenceChange]:
         """Note a socket of a user's; gives the change where they come online by it."""
         self._sockets[user_id] += 1
         if self._sockets[user_id] > 1:
-            return None
+            return []
         try:
-            changes = await self._enter([user_id])
+            return await self._enter([user_id])
         except AWAY as error:
             _log.debug("presence pauses, Redis is away: %s", error)
-            return None
-        return changes[0] if changes else None
+            return []
 
-    async def told(self, change: PresenceChange) -> None:
-        """Note that a change was told to those whom it concerns; before that any pod may come to tell it."""
+    async def told(self, changes: Sequence[PresenceChange]) -> None:
+        """Note that changes were told to those whom they concern; before that any pod may come to tell them."""
         try:
-            await self._told(args=[change.user_id, change.number])
+            if changes:
+                await self._told(args=[part for change in changes for part in (change.user_id, change.number)])
         except AWAY as error:
             _log.debug("presence pauses, Redis is away: %s", error)
 

@@ -78,12 +78,13 @@ async def _contacts(deps: Deps, user_id: str, among: list[str] | None = None) ->
     return [contact["user_id"] for contact in found]
 
 
-async def announce(deps: Deps, change: PresenceChange) -> None:
-    """Tell a change to the master and to those who share a conversation with the user; twice does no harm."""
-    await deps.outbox.append_presence(change)
-    event = events.user_presence(change.user_id, change.number, is_online=change.is_online)
-    deps.fanout.tell(await _contacts(deps, change.user_id), event)
-    await deps.presence.told(change)
+async def announce(deps: Deps, changes: Sequence[PresenceChange]) -> None:
+    """Tell changes to the master, and each to those who share a conversation with the user; twice does no harm."""
+    for change in changes:
+        await deps.outbox.append_presence(change)
+        event = events.user_presence(change.user_id, change.number, is_online=change.is_online)
+        deps.fanout.tell(await _contacts(deps, change.user_id), event)
+    await deps.presence.told(changes)
 
 
 async def beat_forever(deps: Deps) -> None:
@@ -106,5 +107,4 @@ async def _announce_all(deps: Deps, found: Awaitable[list[PresenceChange]]) -> N
     except AWAY as error:
         _log.debug("presence pauses, Redis is away: %s", error)
         return
-    for change in changes:
-        await announce(deps, change)
+    await announce(deps, changes)

@@ -43,10 +43,9 @@ async def connect(deps: Deps, actor: Actor, subscriber: Subscriber) -> None:
 
     Raises Unauthorized for a user who was deleted since the token was looked at.
     """
-    change = await deps.presence.opened(subscriber.user_id)
+    changes = await deps.presence.opened(subscriber.user_id)
     try:
-        if change is not None:
-            await presence.announce(deps, change)
+        await presence.announce(deps, changes)
         await deps.fanout.attach(subscriber, lambda: _refuse(deps, actor))
     except BaseException:
         await deps.presence.closed(subscriber.user_id)

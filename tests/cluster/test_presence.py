@@ -1,26 +1,41 @@
 """Who is online, whatever breaks: each change is told once, and nothing else is."""
 
 import signal
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import redis.asyncio
 from clients import ear
 from pods import pods, until
 
+from app.dev.valkey import start_valkey
 from app.presence import QUIET_MS, Presence, PresenceChange
 
 
 @pytest.fixture
-async def valkey(servers) -> AsyncIterator[redis.asyncio.Redis]:
-    client = redis.asyncio.from_url(servers.redis_url, decode_responses=True)
+def alone(servers):
+    """Give the database, and a Redis in which no other pods decide anything."""
+    with tempfile.TemporaryDirectory() as name:
+        server = start_valkey(Path(name))
+        try:
+            yield replace(servers, redis_url=server.url)
+        finally:
+            server.stop()
+
+
+@pytest.fixture
+async def valkey(alone) -> AsyncIterator[redis.asyncio.Redis]:
+    client = redis.asyncio.from_url(alone.redis_url, decode_responses=True)
     yield client
     await client.aclose()
 
 
-async def test_what_a_pod_decided_and_did_not_live_to_tell_another_pod_tells_once(servers, tmp_path, user, valkey):
-    async with pods(servers.environment(), tmp_path, 2) as (one, two):
+async def test_what_a_pod_decided_and_did_not_live_to_tell_another_pod_tells_once(alone, tmp_path, user, valkey):
+    async with pods(alone.environment(), tmp_path, 2) as (one, two):
         anna, ben, carl = user("anna", one), user("ben", one), user("carl", two)
         await ben.direct(anna.user_id)
         await carl.direct(anna.user_id)
@@ -28,8 +43,7 @@ async def test_what_a_pod_decided_and_did_not_live_to_tell_another_pod_tells_onc
         doomed = Presence(valkey)
         async with ear(one, ben.user_id) as near, ear(one, ben.user_id) as same, ear(two, carl.user_id) as far:
             listeners = (near, same, far)
-            decided = await doomed.opened(anna.user_id)
-            assert decided is not None
+            (decided,) = await doomed.opened(anna.user_id)
             for listener in listeners:
                 (online,) = await listener.wait_for("user:online")
                 assert online == {"userId": anna.user_id, "transition": decided.number}
@@ -62,8 +76,8 @@ async def test_what_a_pod_decided_and_did_not_live_to_tell_another_pod_tells_onc
                     assert names == ["user:online", "user:offline", "user:online"]
 
 
-async def test_who_was_taken_for_gone_while_the_pod_stood_still_comes_back(servers, tmp_path, user):
-    async with pods(servers.environment(), tmp_path, 2) as (frozen, two):
+async def test_who_was_taken_for_gone_while_the_pod_stood_still_comes_back(alone, tmp_path, user):
+    async with pods(alone.environment(), tmp_path, 2) as (frozen, two):
         anna, ben = user("anna", frozen), user("ben", two)
         await ben.direct(anna.user_id)
         async with ear(two, ben.user_id) as far, ear(frozen, anna.user_id):
@@ -80,8 +94,8 @@ async def test_who_was_taken_for_gone_while_the_pod_stood_still_comes_back(serve
 
 
 @pytest.mark.parametrize("how", ["sigkill", "flushall"])
-async def test_presence_heals(servers, tmp_path, user, how):
-    async with pods(servers.environment(), tmp_path, 2) as (one, two):
+async def test_presence_heals(alone, tmp_path, user, valkey, how):
+    async with pods(alone.environment(), tmp_path, 2) as (one, two):
         anna, ben = user("anna", two), user("ben", two)
         room = await anna.direct(ben.user_id)
         async with ear(two, ben.user_id) as far, ear(one, anna.user_id):
@@ -96,9 +110,7 @@ async def test_presence_heals(servers, tmp_path, user, how):
                 # The lease of a dead pod ends by itself.
                 await until(is_told, "the offline event", 30)
             else:
-                control = redis.asyncio.from_url(servers.redis_url)
-                await control.execute_command("FLUSHALL")
-                await control.aclose()
+                await valkey.execute_command("FLUSHALL")
 
                 async def is_healed():
                     online = (await ben.get(f"/api/conversations/{room}/presence")).json["online"]
@@ -110,8 +122,8 @@ async def test_presence_heals(servers, tmp_path, user, how):
 
 
 @pytest.mark.timeout(240)
-async def test_the_exact_list_of_what_a_contact_sees(servers, tmp_path, user, valkey):
-    async with pods(servers.environment(), tmp_path, 2) as (one, two):
+async def test_the_exact_list_of_what_a_contact_sees(alone, tmp_path, user, valkey):
+    async with pods(alone.environment(), tmp_path, 2) as (one, two):
         anna, ben, carl = user("anna", two), user("ben", two), user("carl", two)
         room = await ben.group(anna.user_id, carl.user_id)
 
