@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from hiredis import pack_command
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError, ResponseError
 
@@ -44,7 +45,8 @@ class GatheredRedis(Redis):
         connection = await self.connection_pool.get_connection()
         try:
             async with asyncio.timeout(TIMEOUT):
-                await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+                packed = b"".join([pack_command(command) for command in commands])
+                await connection.send_packed_command(packed, check_health=False)
                 return [await _reply(connection) for _ in commands]
         except BaseException:
             # Replies that nobody reads would be taken for those of the next commands.

@@ -64,7 +64,7 @@ class SocketGate:
             session_id = request.arguments.get("sid")
             session = None if session_id is None else self._engine.sockets.get(session_id)
             if session_id is None or (session is not None and session.may_upgrade):
-                take_over(transport, request, WebSocket(self._engine, session), ahead)
+                take_over(transport, request, WebSocket(self._engine, session, transport), ahead)
                 return None
             refusal = error(HTTPStatus.BAD_REQUEST, "The request is not of an open session")
         return self._with_cors(request, refusal)

@@ -5,6 +5,7 @@ Written for picows 2.3: its protocol object is handed a connection on which the 
 
 import asyncio
 import logging
+from typing import Any
 
 from picows import (
     WSAutoPingStrategy,
@@ -34,7 +35,8 @@ class WebSocket(WSListener):
 
     __slots__ = ("_engine", "_is_text", "_parts", "_session", "_ws", "transport")
 
-    def __init__(self, engine: Engine, session: Session | None) -> None:
+    def __init__(self, engine: Engine, session: Session | None, transport: asyncio.Transport) -> None:
+        self.transport = transport
         self._engine = engine
         self._session = session
         # The parts of a fragmented message.
@@ -45,7 +47,6 @@ class WebSocket(WSListener):
 
     def on_ws_connected(self, ws: WSTransport) -> None:
         self._ws = ws
-        self.transport: asyncio.Transport = ws.underlying_transport
         self.transport.set_write_buffer_limits(high=self._engine.max_unsent_bytes)
         if self._session is None:
             self._session = self._engine.open_over(self)
@@ -123,7 +124,7 @@ def take_over(transport: asyncio.Transport, request: Request, websocket: WebSock
         None,
         _READ_BUFFER,
     )
-    protocol.connection_made(transport)
+    protocol.connection_made(_Introduced(transport))
     # uvloop keeps the last protocol that took bytes in place of a buffer: not the one with the request in it.
     transport.set_protocol(_NOBODY)
     transport.set_protocol(protocol)
@@ -134,6 +135,38 @@ def take_over(transport: asyncio.Transport, request: Request, websocket: WebSock
 
 
 _NOBODY = asyncio.Protocol()
+
+
+class _Introduced:
+    """A transport for picows, which would ask it nine times about its socket, for a line in a log."""
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def get_extra_info(self, name: str) -> Any:
+        return _Descriptor(self._transport.get_extra_info("socket").fileno()) if name == "socket" else None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class _Descriptor(int):
+    """A socket, as far as picows needs one; uvloop has set what it would set."""
+
+    __slots__ = ()
+
+    def fileno(self) -> int:
+        return self
+
+    def setsockopt(self, *_: int) -> None:
+        """Leave the socket as it is."""
+
+    def getsockopt(self, *_: int) -> int:
+        return 0
+
+
 # One for all: what is different in it is written anew before each use.
 _SWITCHING = WSUpgradeResponse.create_101_response()
 _HEAD = (
