@@ -1,7 +1,7 @@
 // Names of people and conversations, and what stands for them.
 
 /**
- * Derive a user's id from a name, as the master does at login (`user_id_of` in master.py).
+ * Derive a user's id from a name, as the master does at login (`user_id_of` in accounts.py).
  *
  * @param {string} name
  * @returns {string}

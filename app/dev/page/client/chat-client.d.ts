@@ -198,7 +198,7 @@ export interface Options {
    * Where it fails, the client tries again later.
    */
   getToken: () => string | Promise<string>;
-  /** `io` of socket.io-client 4; without it the client opens a WebSocket itself. */
+  /** `io` of socket.io-client 4; without it the client opens a WebSocket itself, as browsers and Node 22 have it. */
   io?: (url: string, options: any) => SocketLike;
 }
 

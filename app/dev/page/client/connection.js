@@ -80,6 +80,8 @@ export class Connection {
 
   open() {
     // A browser may know of the network before a silence or the next attempt tells.
+    this.#network.abort();
+    this.#network = new AbortController();
     const { signal } = this.#network;
     globalThis.addEventListener?.('offline', () => this.#loseNetwork(), { signal });
     globalThis.addEventListener?.('online', () => this.#findNetwork(), { signal });
@@ -88,7 +90,6 @@ export class Connection {
 
   close() {
     this.#network.abort();
-    this.#network = new AbortController();
     this.#end('closed');
   }
 
