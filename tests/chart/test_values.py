@@ -6,6 +6,8 @@ from charts import CHART, DEVELOPMENT, FULL, MINIMAL, HelmError, environment, of
 
 from app.settings import Settings, specs
 
+pytestmark = pytest.mark.chart
+
 SECRETS = {name for name, spec in specs().items() if spec.file_form}
 SETTINGS = specs().keys() - SECRETS
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
