@@ -69,11 +69,14 @@ class Comparison:
             # Each round begins with another side: none always follows the same one.
             first = number % len(self._peers)
             for peer in (*self._peers[first:], *self._peers[:first]):
-                measured = await self._measure(peer, scenario, rooms[peer.name])
-                outcome.measured[peer.name].append(measured)
                 figure = scenario.figures[0]
-                place = f"round {number + 1} of {self._effort.rounds}"
-                say(f"{figure.title}, {place}, {peer.name}: {measured[figure.value]:,.0f} {figure.unit}")
+                place = f"{figure.title}, round {number + 1} of {self._effort.rounds}, {peer.name}"
+                try:
+                    measured = await self._measure(peer, scenario, rooms[peer.name])
+                except LoadError as error:
+                    raise LoadError(f"{place}: {error}") from error
+                outcome.measured[peer.name].append(measured)
+                say(f"{place}: {measured[figure.value]:,.0f} {figure.unit}")
         return outcome
 
     async def _prepare(self, peer: Peer, scenario: Scenario) -> list[Room]:
@@ -111,7 +114,7 @@ class Comparison:
                     f"{peer.name}: {measured['stored']:.0f} messages were acknowledged, {stored} stored"
                 )
             if peer.promises_order and measured["late"]:
-                raise LoadError(f"{peer.name}: {measured['late']:.0f} messages came after a later one")
+                raise LoadError(f"{measured['late']:.0f} messages came after a later one")
         return measured
 
     def _clients(self, scenario: Scenario, rooms: Sequence[Room], servers: Sequence[Server]) -> list[Client]:

@@ -57,6 +57,8 @@ static void on_packet(Connection *connection, char *packet, size_t length)
         socket_emit(connection, "3", 1);
     else if (packet[0] == '0')
         ask_for_namespace(connection);
+    else if (packet[0] == '1')
+        fault("client %d: the server closed the connection", connection->index);
     else if (length > 1 && packet[0] == '4' && packet[1] == '0')
         handlers.connected(connection);
     else if (length > 1 && packet[0] == '4' && packet[1] == '2')
