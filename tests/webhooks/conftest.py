@@ -83,7 +83,11 @@ def stack(
 
     @asynccontextmanager
     async def start(*, workers: int = 1, **more: str) -> AsyncIterator[Stack]:
-        webhooks = {"WEBHOOK_URL": master.url, "WEBHOOK_SECRET": WEBHOOK_SECRET, "WEBHOOK_RETRY_SCHEDULE": SCHEDULE}
+        webhooks = {
+            "WEBHOOK_URL": master.url,
+            "WEBHOOK_SECRET": WEBHOOK_SECRET,
+            "WEBHOOK_RETRY_SCHEDULE": SCHEDULE,
+        }
         env = own_servers.environment(**{**webhooks, **more})
         database = await asyncpg.connect(own_servers.database_url)
         await database.execute("DELETE FROM webhooks")

@@ -111,5 +111,3 @@ async def test_nothing_is_written_without_an_address(stack, own_servers, tmp_pat
             pass
         users = "SELECT count(*) FROM webhooks WHERE user_id = $1"
         assert await found.database.fetchval(users, anna.user_id) == 0
-
-
