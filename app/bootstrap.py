@@ -112,5 +112,11 @@ async def build_worker(settings: Settings, supervisor: Supervisor) -> AsyncItera
         supervisor.loop("watch", known.watch_forever)
         supervisor.loop("listen", bus.listen_forever)
         supervisor.loop("show", lambda: outbox.show_forever(redis))
-        worker.start(supervisor)
+        supervisor.once("start", _start(worker, known, supervisor))
         yield WorkerPod(worker, Health(known))
+
+
+async def _start(worker: Worker, known: Database, supervisor: Supervisor) -> None:
+    """Start a worker when the database is there and up to date: before that every statement would fail."""
+    await known.returned.wait()
+    worker.start(supervisor)

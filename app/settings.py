@@ -113,6 +113,13 @@ def _url(*schemes: str) -> Callable[[str], Url]:
     return parse
 
 
+def _web_address(value: str) -> Url:
+    address = _url("http", "https")(value)
+    if not urlsplit(value).hostname:
+        raise ValueError("must name a host")
+    return address
+
+
 def _integer(low: int, high: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
         if not re.fullmatch(r"\d{1,12}", value) or not low <= int(value) <= high:
@@ -205,7 +212,7 @@ class Settings:
     )
     database_url: Url = _required(_url("postgresql", "postgres"), "PostgreSQL 15 or newer", file_form=True)
     redis_url: Url = _required(_url("redis", "rediss", "unix"), "Redis 7 or Valkey", file_form=True)
-    webhook_url: Url | None = _unset(_url("http", "https"), "Where webhooks go; unset: none are written")
+    webhook_url: Url | None = _unset(_web_address, "Where webhooks go; unset: none are written")
     webhook_secret: Secret | None = _unset(
         _secret, "The secret that signs webhooks; required with WEBHOOK_URL", file_form=True
     )

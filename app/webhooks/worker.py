@@ -42,8 +42,8 @@ RETRIES_AT_ONCE = 2 * RETRY_SENDERS
 POLL_INTERVAL = 0.5
 PROBE_INTERVAL = 1.0
 # So long a claim that found something, or an outcome, waits for more to go with it.
-CLAIM_PAUSE = 0.01
-SETTLE_PAUSE = 0.005
+CLAIM_PAUSE = 0.03
+SETTLE_PAUSE = 0.02
 RENEW_INTERVAL = 8.0
 CLEANING_INTERVAL = 10.0
 CLEANED_AT_ONCE = 1000

@@ -71,7 +71,7 @@ class Receiver:
     delivered: list[Received] = field(default_factory=list)
     under_way: int = 0
     most_under_way: int = 0
-    # Of who comes and goes only those tests hear that want to: people leave seconds after the test that made them up.
+    # Only tests that want to hear of who comes and goes: people leave seconds after the test that made them up.
     hears_presence: bool = False
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
 

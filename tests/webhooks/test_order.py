@@ -2,7 +2,9 @@
 
 import asyncio
 import signal
+from itertools import pairwise
 
+from pods import until
 from receiver import answering
 
 from app.webhooks.queue import LEASE
@@ -25,7 +27,7 @@ async def test_first_attempts_follow_each_other_and_retries_wait_for_nobody(stac
         firsts = {one.id: one for one in reversed(found.receiver.received)}
         in_order = sorted(firsts.values(), key=lambda one: one.at)
         assert [one.data.get("content") for one in in_order] == [None, *map(str, range(30))]
-        for earlier, later in zip(in_order, in_order[1:], strict=False):
+        for earlier, later in pairwise(in_order):
             assert later.at >= earlier.answered_at
 
 
@@ -103,9 +105,10 @@ async def test_what_is_deleted_with_its_conversation_is_not_told(stack):
         assert (await found.master.delete(f"/api/admin/conversations/{room}")).status == 204
         gone = "SELECT count(*) = 0 FROM messages WHERE sender_id = $1"
 
-        async with asyncio.timeout(20):
-            while not await found.database.fetchval(gone, anna.user_id):
-                await asyncio.sleep(0.05)
+        async def is_purged():
+            return await found.database.fetchval(gone, anna.user_id)
+
+        await until(is_purged, "the rows are gone", 20)
         await found.start_worker()
         (told,) = await found.receiver.wait_for("message.created")
         assert told.data["content"] == ""

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from itertools import pairwise
 
 import psutil
 import pytest
@@ -16,7 +17,7 @@ FOREVER = 3600.0
 
 def waits(attempts):
     """Give the seconds from each answer to the next attempt."""
-    return [later.at - earlier.answered_at for earlier, later in zip(attempts, attempts[1:], strict=False)]
+    return [later.at - earlier.answered_at for earlier, later in pairwise(attempts)]
 
 
 async def test_a_webhook_is_tried_by_the_schedule_and_then_dead_and_replayed_under_its_id(stack):
@@ -58,7 +59,7 @@ async def test_a_redirect_is_not_followed(stack):
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
 async def test_a_master_that_asks_for_time_gets_it(stack, form):
-    async def later(one):
+    async def later(_):
         if len(found.receiver.received) > 1:
             return 200
         at = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)
@@ -73,7 +74,7 @@ async def test_a_master_that_asks_for_time_gets_it(stack, form):
 
 
 async def test_what_the_master_does_not_answer_in_time_is_tried_again(stack):
-    async def hang(one):
+    async def hang(_):
         if len(found.receiver.received) == 1:
             await asyncio.sleep(FOREVER)
         return 200
