@@ -183,9 +183,9 @@ CASES: dict[str, Case] = {
     "lock": Case(lambda _: (changing.LOCK, CROWD), 1),
     "state": Case(lambda _: (changing.STATE, BUSY_IDS[9], BUSY, 1), 3, 1),
     # The head, the message, the participant, and as many more as it takes to call a group large.
-    "read": Case(lambda _: (receipts.ADVANCE, CROWD, "person-3", CROWD_SEQS - 1, 100), 104),
-    "read all": Case(lambda _: (receipts.ADVANCE, BUSY_IDS[10], BUSY, None, 100), 5),
-    "where now": Case(lambda _: (receipts.WHERE_NOW, BUSY_IDS[10], BUSY), 1),
+    "read": Case(lambda _: (receipts.ADVANCE, CROWD, "person-3", CROWD_SEQS - 1, 100, 2**40), 104),
+    "read all": Case(lambda _: (receipts.ADVANCE, BUSY_IDS[10], BUSY, None, 100, 2**40), 5),
+    "where now": Case(lambda _: (receipts.WHERE_NOW, BUSY_IDS[10], BUSY, 2**40), 1),
     # All reactions of the message: how many different ones there are.
     "reaction added": Case(lambda facts: (reactions.ADD, facts.loved, EMOJI[3], "person-99", 30), 901),
     "reaction removed": Case(lambda facts: (reactions.REMOVE, facts.loved, EMOJI[3], "person-9"), 1),
@@ -272,11 +272,11 @@ async def test_a_send_updates_no_index_of_the_head(filled):
 async def test_reading_mostly_updates_no_index_of_the_participants(filled):
     # In a crowd they stand side by side, and each finds the room that the ones before left.
     crowd = [
-        (CROWD, f"person-{1 + n % CROWD_SIZE}", CROWD_SEQS - 49 + n // CROWD_SIZE * 7, 100)
+        (CROWD, f"person-{1 + n % CROWD_SIZE}", CROWD_SEQS - 49 + n // CROWD_SIZE * 7, 100, 2**40)
         for n in range(2 * CROWD_SIZE)
     ]
     assert await hot_share(filled, "participants", receipts.ADVANCE, crowd) > 0.9
-    one = [(place, BUSY, None, 100) for place in BUSY_IDS[300:1300:2]]
+    one = [(place, BUSY, None, 100, 2**40) for place in BUSY_IDS[300:1300:2]]
     assert await hot_share(filled, "participants", receipts.ADVANCE, one) > 0.9
 
 
