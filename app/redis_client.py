@@ -35,7 +35,8 @@ class GatheredRedis(Redis):
     async def execute_command(self, *command: Any, **options: Any) -> Any:
         """Run one command; raises what AWAY lists, or ResponseError where Redis refuses it."""
         options.pop("keys", None)  # of use to a cache alone
-        reply = await self._gathered(command)
+        # Some have names of two words: SCRIPT LOAD.
+        reply = await self._gathered((*command[0].split(), *command[1:]))
         if isinstance(reply, ResponseError):
             raise reply
         read = self.response_callbacks.get(command[0])

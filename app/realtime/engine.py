@@ -92,9 +92,8 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         self.heartbeat.wait(session, CONNECT_PATIENCE)
 
     async def over(self, session: Session, reason: str) -> None:
-        """Tell python-socketio that a session has ended, and forget it."""
+        """Tell python-socketio that a session has ended."""
         await self._trigger_event("disconnect", session.sid, reason, run_async=False)
-        self.sockets.pop(session.sid, None)
 
 
 class _Body:

@@ -18,7 +18,7 @@ MAX_WITH_WRITER = 64
 class Inbox:
     """The messages of one socket that wait for their turn, and the answers that are still to come."""
 
-    __slots__ = ("_answers", "_waiting", "is_busy", "is_held")
+    __slots__ = ("_answers", "_waiting", "end", "is_busy", "is_held")
 
     def __init__(self) -> None:
         self._waiting: deque[str | bytes] = deque()
@@ -27,6 +27,8 @@ class Inbox:
         self.is_busy = False
         # Whether the client is not read from.
         self.is_held = False
+        # Why the session ends once all is handled, if it does.
+        self.end: str | None = None
 
     @property
     def is_empty(self) -> bool:

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engineio.async_socket import AsyncSocket
+from engineio.exceptions import QueueEmpty
 from engineio.packet import CLOSE, MESSAGE, NOOP, PING, Packet
 
 from app.realtime.inbox import Inbox
 from app.realtime.packets import websocket_frame
+from app.realtime.polling import ByteQueue
 from app.rooms import Frame
 
 if TYPE_CHECKING:
@@ -34,34 +36,6 @@ class Wire(Protocol):
 
     def close(self) -> None:
         """Send what was written, say goodbye and close."""
-
-
-class ByteQueue(asyncio.Queue[Any]):
-    """The queue of a session that polls, which knows how many bytes wait in it."""
-
-    def _init(self, maxsize: int) -> None:
-        self.bytes = 0
-        super()._init(maxsize)
-
-    def _put(self, item: Any) -> None:
-        self.bytes += _size(item)
-        super()._put(item)
-
-    def _get(self) -> Any:
-        item = super()._get()
-        self.bytes -= _size(item)
-        return item
-
-    def discard(self) -> None:
-        """Let go of all that waits."""
-        while not self.empty():
-            self.get_nowait()
-            self.task_done()
-
-
-def _size(item: Any) -> int:
-    data = getattr(item, "data", None)
-    return len(data) if isinstance(data, str | bytes) else 0
 
 
 def _discard(_: bytes) -> None:
@@ -157,6 +131,21 @@ class Session(AsyncSocket):  # type: ignore[misc]
         if self.wire is not None:
             self.wire.transport.abort()
 
+    async def poll(self) -> list[Packet]:
+        """Wait for what a poll is answered with; raises QueueEmpty where it comes to nothing."""
+        # The session may be on WebSocket before this goes on.
+        queue = self.queue
+        if queue is None:
+            raise QueueEmpty
+        try:
+            async with asyncio.timeout(self.server.ping_interval + self.server.ping_timeout):
+                packets = [await queue.get()]
+        except (TimeoutError, asyncio.CancelledError) as error:
+            raise QueueEmpty from error
+        while not queue.empty():
+            packets.append(queue.get_nowait())
+        return [packet for packet in packets if packet is not None]
+
     # How it is carried
 
     def begin_polling(self) -> None:
@@ -194,9 +183,14 @@ class Session(AsyncSocket):  # type: ignore[misc]
             self.upgrading = False
             return
         self.write = _discard
-        self.server.supervisor.once(
-            "end a session", self.close(abort=True, reason=self.server.reason.TRANSPORT_CLOSE)
-        )
+        self._end(self.server.reason.TRANSPORT_CLOSE)
+
+    def _end(self, reason: str) -> None:
+        """End a session whose client has gone, once all that it sent before is carried out."""
+        if self.inbox is not None and self.inbox.is_busy:
+            self.inbox.end = reason
+        else:
+            self.server.supervisor.once("end a session", self.close(abort=True, reason=reason))
 
     # What comes in over a WebSocket
 
@@ -210,9 +204,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
         elif kind == "3":
             self.schedule_ping()
         elif kind == "1":
-            self.server.supervisor.once(
-                "end a session", self.close(abort=True, reason=self.server.reason.CLIENT_DISCONNECT)
-            )
+            self._end(self.server.reason.CLIENT_DISCONNECT)
 
     def _take_upgrading(self, wire: Wire, kind: str, packet: str) -> None:
         if packet == "2probe":
@@ -244,6 +236,8 @@ class Session(AsyncSocket):  # type: ignore[misc]
             self.wire.transport.resume_reading()
         if inbox.is_empty:
             self.inbox = None
+        if inbox.end is not None:
+            await self.close(abort=True, reason=inbox.end)
 
     # Its heartbeat
 
@@ -283,6 +277,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
         if not abort:
             self.send_now(Packet(CLOSE))
         self.closed = self.closing = True
+        self.server.sockets.pop(self.sid, None)
         if self.queue is not None:
             # Answers a poll that waits.
             self.queue.put_nowait(None)

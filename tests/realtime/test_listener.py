@@ -260,3 +260,18 @@ async def test_many_sends_of_one_socket_are_stored_and_acknowledged_in_their_ord
         assert [int(re.match(r"43(\d+)", packet)[1]) for packet in acknowledged] == list(range(50))
         stored = (await anna.get(f"/api/conversations/{room}/messages")).json["items"]
         assert [message["content"] for message in reversed(stored)] == [str(number) for number in range(50)]
+
+
+async def test_what_was_sent_before_the_end_of_a_connection_is_carried_out(user, cluster):
+    anna, ben = user("anna"), user("ben")
+    room = await anna.direct(ben.user_id)
+    async with wire(cluster[0], json.dumps({"token": token(anna.user_id)})) as by_hand:
+        await by_hand.read_until("40")
+        for number in range(20):
+            await by_hand.write(f'42["message:send",{{"conversationId":"{room}","content":"{number}"}}]')
+
+    async def is_stored():
+        stored = (await anna.get(f"/api/conversations/{room}/messages")).json["items"]
+        return [message["content"] for message in reversed(stored)] == [str(number) for number in range(20)]
+
+    await until(is_stored, "all that was sent")
