@@ -11,7 +11,9 @@ from typing import Any
 
 from hiredis import pack_command
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.gathering import Gathering
 from app.settings import Url
@@ -21,8 +23,8 @@ TIMEOUT = 1.0
 # Together there may be as many commands as like: those that wait for a Redis that hangs must not wait in turns.
 MOST_TOGETHER = 1_000_000
 
-# What is raised when Redis is not there or goes away.
-AWAY = (RedisError, OSError, TimeoutError)
+# What is raised when Redis is not there or goes away, or cannot write. A command that it refuses is a defect.
+AWAY = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError, OSError, TimeoutError)
 
 
 class GatheredRedis(Redis):

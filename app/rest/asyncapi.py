@@ -102,7 +102,7 @@ def document() -> dict[str, Any]:
     said, told = CLIENT_EVENTS.values(), SERVER_EVENTS.values()
     kinds = [kind for one in said for kind in (one.payload, one.answer) if kind is not None]
     kinds += [one.payload for one in told]
-    kinds += [payloads.Failed, payloads.SyncFailure, EventPage]
+    kinds += [payloads.Failed, payloads.CatchUpFailure, EventPage]
     describe, schemas = components(kinds)
     return {
         "asyncapi": "3.0.0",

@@ -104,15 +104,15 @@ class PresenceDone(msgspec.Struct):
     online: list[str]
 
 
-class SyncFailure(msgspec.Struct):
+class CatchUpFailure(msgspec.Struct):
     error: ErrorView
 
 
-Synced = Annotated[
+CaughtUp = Annotated[
     Raw,
     Meta(
         extra_json_schema={
-            "anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("EventPage", "SyncFailure")]
+            "anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("EventPage", "CatchUpFailure")]
         }
     ),
 ]
@@ -122,7 +122,7 @@ class SyncDone(msgspec.Struct):
     """By conversation what was missed; `joined` are those entered since `since` that were not named."""
 
     ok: Yes
-    events: dict[str, Synced]
+    events: dict[str, CaughtUp]
     joined: list[str]
 
 

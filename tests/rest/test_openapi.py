@@ -50,6 +50,14 @@ def test_it_describes_exactly_what_is_served():
     assert {(method, re.sub(r"{\w+}", "{}", path)) for method, path in OPERATIONS} == served
 
 
+def test_a_name_stands_for_one_schema_in_both_documents():
+    schemas, others = (document["components"]["schemas"] for document in (DOCUMENT, APP.ctx.asyncapi))
+    # The other document writes discriminators in its own way.
+    shared = schemas.keys() & others.keys() - {"Event"}
+    assert {"Message", "EventPage", "Error"} <= shared
+    assert [name for name in shared if schemas[name] != others[name]] == []
+
+
 def test_each_operation_has_words_and_an_id_of_its_own():
     operations = [DOCUMENT["paths"][path][method] for method, path in OPERATIONS]
     assert all(operation["summary"] for operation in operations)

@@ -4,7 +4,8 @@
     proxy.py      REST calls passed on with the user's token, answers enriched with what is known of the users
     webhooks.py   what the chat service tells back, and the notifications that come of it
     files.py      what attachments refer to: files stay here, the chat service knows their ids only
-    answers.py    the shape of errors
+    answers.py    bodies in, errors out
+    config.py     where the chat service is, and what the two share
 
 Its login asks for no password, so it belongs on the loopback interface of a developer's machine and nowhere else.
 All that it knows is in memory, and bounded.

@@ -12,6 +12,7 @@ import { groupTitle } from './people.js';
 import { Thread } from './thread.js';
 
 const RELOAD_DELAY = 3000;
+const READ_PAUSE = 1000;
 const CHANGES = [
   'message:new', 'message:updated', 'message:deleted', 'reaction:added', 'reaction:removed', 'participant:added',
   'participant:removed', 'conversation:updated',
@@ -123,11 +124,13 @@ export class Chat {
       applyReceipt(this.conversations.get(conversation.id) ?? conversation, { ...receipt, userId: this.myId }, this.myId);
       this.#listeners.changed();
     });
-    this.#isReading = false;
-    if (isRead) {
-      // Something may have come in the meantime.
-      this.see();
-    }
+    // Something may have come in the meantime; the service tells others once a second at most.
+    setTimeout(() => {
+      this.#isReading = false;
+      if (isRead) {
+        this.see();
+      }
+    }, READ_PAUSE);
   }
 
   /**

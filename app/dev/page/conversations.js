@@ -42,8 +42,7 @@ export function applyReceipt(conversation, { userId, lastReadSeq }, myId) {
   return !isAll;
 }
 
-/** @returns {object | undefined} */
-export function participantOf(conversation, userId) {
+function participantOf(conversation, userId) {
   return conversation.participants.find((participant) => participant.userId === userId);
 }
 
