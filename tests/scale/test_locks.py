@@ -62,6 +62,7 @@ async def deps(servers, monkeypatch):
             database=None,
             tokens=None,
             fanout=silent,
+            outbox=SimpleNamespace(is_on=True, append=unlimited, wake=lambda: None),
             limits=SimpleNamespace(check=unlimited),
             presence=None,
             receipts=SimpleNamespace(announce=unlimited),
@@ -91,7 +92,7 @@ async def group(deps, *people: str, kind: str = "group") -> Any:
 
 def sending(connection, conversation_id, sender: str):
     return connection.fetchrow(
-        store.SEND_MESSAGE, ids.new_id(), conversation_id, sender, "hello", "[]", None, None, 2**40
+        store.SEND_MESSAGE, ids.new_id(), conversation_id, sender, "hello", "[]", None, None, 2**40, True
     )
 
 

@@ -13,7 +13,7 @@ from pods import Pod, Worker, until
 
 MESSAGES = 10_000
 ROOMS = 40
-SENDERS = 32
+SENDERS = 10
 KILLS = 5
 WITHIN = 240.0
 
