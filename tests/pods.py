@@ -17,7 +17,7 @@ INTERNAL_SECRET = "a-secret-of-the-tests-for-the-internal-api"
 ISSUER = "master-service"
 ORIGIN = "https://app.example.com"
 ACTIONS = ("SEND", "WRITE", "CREATE", "READ", "TYPING", "CONNECT", "SYNC")
-START_TIMEOUT = 20.0
+START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
 
 

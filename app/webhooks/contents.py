@@ -8,7 +8,7 @@ from app.store import Row
 from app.webhooks import queue
 
 # So many statements at a time; who asks meanwhile goes with the next.
-READS_AT_ONCE = 2
+READS_AT_ONCE = 1
 
 
 class Contents:

@@ -1,3 +1,4 @@
+import asyncio
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ import pytest
 from clients import Rest
 from pods import free_port, until
 from processes import Command, ask, ping, processes_of, running, wait_until
+from receiver import WEBHOOK_SECRET, receiver
 
 EVERYTHING_RUNS = "in two browser windows"
 
@@ -252,6 +254,26 @@ def test_an_ephemeral_one_without_the_demo_leaves_no_trace(folder, command):
     assert list(temporary.iterdir()) == []
     assert not (folder / ".data").exists()
     assert processes_of(folder) == []
+
+
+async def test_with_an_address_for_webhooks_the_worker_runs_as_well(command, http):
+    ports, worker_port = Ports.free(), free_port()
+    async with receiver() as master:
+        dev = command(
+            "dev",
+            "--ephemeral",
+            **ports.env(WEBHOOK_URL=master.url, WEBHOOK_SECRET=WEBHOOK_SECRET, WORKER_PORT=f"{worker_port}"),
+        )
+        await asyncio.to_thread(dev.says, EVERYTHING_RUNS)
+        assert await status(http, f"http://127.0.0.1:{worker_port}/health/ready") == 200
+        anna = await log_in(http, ports, "Anna")
+        room = await anna.group()
+        (told,) = await master.wait_for("conversation.created")
+        assert told.data["conversationId"] == room
+        assert told.is_signed_with(WEBHOOK_SECRET)
+        dev.interrupt()
+        assert await asyncio.to_thread(dev.ends) == 0
+    assert not listens(worker_port)
 
 
 async def test_servers_that_the_environment_names_are_used_instead(folder, command, http, server_urls):

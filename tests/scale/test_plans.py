@@ -69,7 +69,15 @@ class Case:
 def new(conversation_id, sender: str, client_message_id: str | None = None) -> store.NewMessage:
     fingerprint = b"x" * 16 if client_message_id else None
     return store.NewMessage(
-        ids.new_id(), conversation_id, sender, "hello", "[]", client_message_id, fingerprint, int(time.time())
+        ids.new_id(),
+        conversation_id,
+        sender,
+        "hello",
+        "[]",
+        client_message_id,
+        fingerprint,
+        int(time.time()),
+        True,
     )
 
 

@@ -7,16 +7,18 @@ from collections import defaultdict
 from itertools import pairwise
 
 import aiohttp
+import pytest
 from clients import Rest, somebody, token
 from pods import Pod, Worker, until
 
 MESSAGES = 10_000
 ROOMS = 40
-SENDERS = 16
+SENDERS = 10
 KILLS = 5
 WITHIN = 240.0
 
 
+@pytest.mark.timeout(500)
 async def test_every_committed_message_is_told_in_order_whoever_is_killed(stack, own_servers):
     """How order is judged: the first sight of each webhook is its first attempt, later ones are repeats.
 
