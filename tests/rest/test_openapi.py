@@ -4,6 +4,7 @@ import re
 from itertools import product
 from types import SimpleNamespace
 
+import asyncpg
 import hypothesis
 import pytest
 import schemathesis
@@ -19,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from app import ids
 from app.health import Health
 from app.rest.app import create_app
 
@@ -84,9 +86,14 @@ async def test_the_page_needs_nothing_from_outside(http, cluster):
     assert "/* script */" not in page
 
 
+DEAD = """
+INSERT INTO webhooks (id, event, seq, user_id, state, created_at) VALUES ($1, 'user.online', 1, $2, 'dead', now())
+"""
+
+
 @pytest.fixture
-async def world(user, master):
-    """A user in a direct conversation and in groups where everything has happened."""
+async def world(user, master, servers):
+    """A user in a direct conversation and in groups where everything has happened, and a webhook that is dead."""
     anna, ben, cleo = user("anna"), user("ben"), user("cleo")
     for one in (anna, ben):
         profile = {"externalUserId": one.user_id, "displayName": "N. N.", "metadata": {"team": 1}}
@@ -112,12 +119,17 @@ async def world(user, master):
     ]
     for method, path, body in steps:
         assert (await anna.call(method, path, json=body)).status < 300
+    webhook = ids.new_id()
+    database = await asyncpg.connect(servers.database_url)
+    await database.execute(DEAD, webhook, anna.user_id)
+    await database.close()
     return SimpleNamespace(
         anna=anna,
         master=master,
         conversations=[direct, *groups],
         messages=[message["id"] for message in said],
         people=[anna.user_id, ben.user_id, cleo.user_id],
+        webhooks=[ids.to_wire(ids.WEBHOOK, webhook)],
     )
 
 
@@ -128,6 +140,7 @@ def real_paths(world, path):
         "messageId": world.messages,
         "userId": world.people,
         "emoji": ["👍", "🦊"],
+        "webhookId": world.webhooks,
     }
     names = re.findall(r"{(\w+)}", path)
     return [dict(zip(names, values, strict=True)) for values in product(*(known[name] for name in names))]
