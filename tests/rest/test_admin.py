@@ -157,5 +157,6 @@ async def test_statistics_count_what_there_is(own_servers, tmp_path, http):
             # Those of other tests' pods too, which share the Redis.
             "sockets": stats["sockets"],
             "usersOnline": stats["usersOnline"],
+            "webhooks": {"pending": 0, "dead": 0},
         }
         assert pod.errors() == []

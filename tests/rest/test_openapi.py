@@ -5,6 +5,7 @@ from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
+import asyncpg
 import hypothesis
 import pytest
 import schemathesis
@@ -20,6 +21,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from app.health import Health
+from app.ids import new_id
 from app.rest.app import create_app
 
 APP = create_app(SimpleNamespace(settings=SimpleNamespace(max_body_bytes=262_144)), Health(None))
@@ -34,6 +36,10 @@ CHECKS = [
     response_schema_conformance,
 ]
 EXAMPLES = 20
+DEAD_WEBHOOK = """
+INSERT INTO webhooks (id, event, conversation_id, seq, user_id, data, created_at, state)
+VALUES ($1, 'conversation.created', $1, 0, $2, '{"type":"group","participantIds":[]}', now(), 'dead') RETURNING id
+"""
 
 
 def references(value):
@@ -94,7 +100,7 @@ async def test_the_page_needs_nothing_from_outside(http, cluster):
 
 
 @pytest.fixture
-async def world(user, master):
+async def world(user, master, servers):
     """A user in a direct conversation and in groups where everything has happened."""
     anna, ben, cleo = user("anna"), user("ben"), user("cleo")
     for one in (anna, ben):
@@ -121,12 +127,17 @@ async def world(user, master):
     ]
     for method, path, body in steps:
         assert (await anna.call(method, path, json=body)).status < 300
+    # These pods have no address for webhooks, and so write none themselves.
+    connection = await asyncpg.connect(servers.database_url)
+    told = await connection.fetchval(DEAD_WEBHOOK, new_id(), anna.user_id)
+    await connection.close()
     return SimpleNamespace(
         anna=anna,
         master=master,
         conversations=[direct, *groups],
         messages=[message["id"] for message in said],
         people=[anna.user_id, ben.user_id, cleo.user_id],
+        webhooks=[f"wh_{told.hex}"],
     )
 
 
@@ -136,6 +147,7 @@ def real_paths(world, path):
         "conversationId": world.conversations,
         "messageId": world.messages,
         "userId": world.people,
+        "webhookId": world.webhooks,
         "emoji": ["👍", "🦊"],
     }
     names = re.findall(r"{(\w+)}", path)
