@@ -265,7 +265,11 @@ async def test_with_an_address_for_webhooks_the_worker_runs_as_well(command, htt
             **ports.env(WEBHOOK_URL=master.url, WEBHOOK_SECRET=WEBHOOK_SECRET, WORKER_PORT=f"{worker_port}"),
         )
         await asyncio.to_thread(dev.says, EVERYTHING_RUNS)
-        assert await status(http, f"http://127.0.0.1:{worker_port}/health/ready") == 200
+
+        async def works() -> bool:
+            return await status(http, f"http://127.0.0.1:{worker_port}/health/ready") == 200
+
+        await until(works, "the worker is ready")
         anna = await log_in(http, ports, "Anna")
         room = await anna.group()
         (told,) = await master.wait_for("conversation.created")
