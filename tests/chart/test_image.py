@@ -146,6 +146,7 @@ def settings(servers) -> dict[str, str]:
         "AUTH_JWT_SECRET": SECRET,
         "AUTH_JWT_ISSUER": ISSUER,
         "INTERNAL_API_SECRET": INTERNAL_SECRET,
+        "WEBHOOK_SECRET": "a-secret-of-the-tests-that-signs-webhooks",
         "DATABASE_URL": servers.database_url,
         "REDIS_URL": servers.redis_url,
         "DRAIN_TIMEOUT": "1s",
@@ -230,8 +231,7 @@ async def test_a_server_runs_in_it_without_any_right(container, settings, http):
 
 
 async def test_a_worker_runs_in_it(container, settings, http):
-    webhooks = {"WEBHOOK_URL": "http://127.0.0.1:9/hook", "WEBHOOK_SECRET": "s" * 32}
-    worker = container("worker", **settings, **webhooks)
+    worker = container("worker", WEBHOOK_URL="http://127.0.0.1:9/hook", **settings)
     await answers(http, worker, settings["WORKER_PORT"], "/health/ready", "a worker in a container")
     worker.terminate()
     assert worker.ends()[0] == 0
