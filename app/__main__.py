@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import uvloop
 
-from app import database, server, settings, telemetry
+from app import database, settings, telemetry
 from app.auth import tokens
 from app.database import NoDatabaseError
-from app.server import PortInUseError
+from app.process import PortInUseError
 from app.settings import Settings, SettingsError
 
 EXIT_FAILURE = 1
@@ -80,6 +80,8 @@ def _dev(arguments: argparse.Namespace) -> None:
 
 
 def _serve(_: argparse.Namespace) -> None:
+    from app import server  # noqa: PLC0415 - the other commands start in a fraction of its time
+
     found = Settings.read(os.environ)
     telemetry.configure_logging(found.log_level, found.log_format)
     telemetry.warn_of_weak_secrets(found.weak_secrets())
@@ -87,6 +89,8 @@ def _serve(_: argparse.Namespace) -> None:
 
 
 def _worker(_: argparse.Namespace) -> None:
+    from app.webhooks import server  # noqa: PLC0415 - the same
+
     found = Settings.read(os.environ)
     if found.webhook_url is None:
         raise SettingsError(["WEBHOOK_URL: is missing, and the worker has nothing to deliver without it"])

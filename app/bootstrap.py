@@ -1,11 +1,9 @@
 """The only place where things are built: settings become what a process runs on."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
-from app import database, outbox, redis_client, store
+from app import database, redis_client, store
 from app.addresses import Addresses
 from app.auth.tokens import TokenVerifier
 from app.bus import Bus
@@ -26,8 +24,6 @@ from app.rest.app import RestServer, create_app
 from app.settings import Settings
 from app.supervisor import Supervisor
 from app.usecases import chores, conversations, presence
-from app.webhooks import delivery
-from app.webhooks.worker import CONNECTIONS, Worker
 from app.writer import Writer
 
 
@@ -40,14 +36,6 @@ class Pod:
     health: Health
     database: Database
     presence: Presence
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerPod:
-    """The webhook worker of one process."""
-
-    worker: Worker
-    health: Health
 
 
 def build(settings: Settings, supervisor: Supervisor) -> Pod:
@@ -97,26 +85,3 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         database=deps.database,
         presence=deps.presence,
     )
-
-
-@asynccontextmanager
-async def build_worker(settings: Settings, supervisor: Supervisor) -> AsyncIterator[WorkerPod]:
-    """Build the webhook worker and start its loops; the database must be open."""
-    known = Database(settings.database_url)
-    bus = Bus(settings.redis_url)
-    redis = redis_client.connect(settings.redis_url)
-    async with delivery.sender(settings, CONNECTIONS) as sender:
-        worker = Worker(settings, sender)
-        bus.attach(worker.wake, worker.wake)
-        await bus.subscribe([outbox.CHANNEL])
-        supervisor.loop("watch", known.watch_forever)
-        supervisor.loop("listen", bus.listen_forever)
-        supervisor.loop("show", lambda: outbox.show_forever(redis))
-        supervisor.once("start", _start(worker, known, supervisor))
-        yield WorkerPod(worker, Health(known))
-
-
-async def _start(worker: Worker, known: Database, supervisor: Supervisor) -> None:
-    """Start a worker when the database is there and up to date: before that every statement would fail."""
-    await known.returned.wait()
-    worker.start(supervisor)

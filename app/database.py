@@ -101,6 +101,7 @@ def configuration(url: Url) -> dict[str, Any]:
                     "maxsize": POOL_SIZE,
                     "timeout": CONNECT_TIMEOUT,
                     "server_settings": SERVER_SETTINGS,
+                    "reset": keep,
                 },
             },
         },
@@ -108,6 +109,15 @@ def configuration(url: Url) -> dict[str, Any]:
         "use_tz": True,
         "timezone": "UTC",
     }
+
+
+async def keep(connection: asyncpg.Connection) -> None:
+    """Take a connection back as it is, without a round trip: nothing is ever set on one.
+
+    What asyncpg does by itself is left for a transaction that somebody did not end.
+    """
+    if connection.is_in_transaction():
+        await connection.reset()
 
 
 @asynccontextmanager

@@ -239,7 +239,7 @@ class ErrorEventView(msgspec.Struct):
 
 def timestamp(at: datetime) -> str:
     """Write a UTC time as ISO 8601 with milliseconds and `Z`."""
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
+    return at.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 _encoder = msgspec.json.Encoder()

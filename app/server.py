@@ -1,45 +1,16 @@
-"""One process, from the ports to the drain: both listeners in one loop, or the webhook worker."""
+"""A pod, from its ports to its drain: both listeners in one loop."""
 
 import asyncio
 import logging
-import os
-import signal
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from app import bootstrap, database
+from app.process import bind, calm_collector, stop_signals
 from app.settings import Settings
 from app.supervisor import supervised
-from app.webhooks.listener import listening
-
-# What a shell shows of a process that Ctrl-C has ended.
-EXIT_IMPATIENT = 130
 
 _log = logging.getLogger(__name__)
-
-
-class PortInUseError(Exception):
-    """A port cannot be had; the message says which, and which setting names it."""
-
-
-def bind(host: str, port: int, setting: str) -> socket.socket:
-    """Take a port; raises PortInUseError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        # Only listening claims a port: as many as like may be bound to it.
-        listening.listen()
-    except OSError as error:
-        listening.close()
-        reason = error.strerror or str(error)
-        raise PortInUseError(
-            f"Cannot listen on {host}:{port}: {reason}. Set {setting} to another port, or stop what uses this one."
-        ) from error
-    listening.setblocking(False)
-    return listening
 
 
 async def serve(
@@ -61,46 +32,12 @@ async def serve(
             _log.info("serving REST on %d and Socket.IO on %d", settings.http_port, settings.ws_port)
             try:
                 await pod.database.first_look()
+                calm_collector()
                 async with beside():
                     await stopping.wait()
             finally:
                 await _drain(pod, settings.drain_timeout)
     _log.info("stopped")
-
-
-async def work(settings: Settings) -> None:
-    """Deliver webhooks until SIGTERM or SIGINT, then finish what is under way."""
-    stopping = stop_signals()
-    async with database.opened(settings.database_url), working(settings):
-        await stopping.wait()
-    _log.info("stopped")
-
-
-@asynccontextmanager
-async def working(settings: Settings) -> AsyncIterator[None]:
-    """Deliver webhooks for the length of a block; the database must be open."""
-    with bind(settings.http_host, settings.worker_port, "WORKER_PORT") as port:
-        async with (
-            supervised() as supervisor,
-            bootstrap.build_worker(settings, supervisor) as pod,
-            listening(port, pod.health),
-        ):
-            _log.info("delivering webhooks, health on %d", settings.worker_port)
-            try:
-                yield
-            finally:
-                await _finish(pod, settings.drain_timeout)
-
-
-async def _finish(pod: bootstrap.WorkerPod, within: float) -> None:
-    _log.info("finishing what is under way, for %g s at most", within)
-    pod.health.draining = True
-    try:
-        async with asyncio.timeout(within):
-            await pod.worker.drain()
-    except database.AWAY as error:
-        # What is under way is sent again when its lease has ended.
-        _log.warning("not all could be settled in time: %s", str(error) or type(error).__name__)
 
 
 async def _drain(pod: bootstrap.Pod, within: float) -> None:
@@ -116,18 +53,3 @@ async def _drain(pod: bootstrap.Pod, within: float) -> None:
         _log.warning("the drain did not finish in time")
     await pod.realtime.stop()
     await pod.presence.hand_back()
-
-
-def stop_signals() -> asyncio.Event:
-    """Give the event that the first SIGTERM or SIGINT sets; the second one ends the process at once."""
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        if stopping.is_set():
-            os._exit(EXIT_IMPATIENT)
-        stopping.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    return stopping

@@ -79,7 +79,7 @@ class Writer:
             min_size=0,
             max_size=BATCHES + LINES,
             timeout=database.CONNECT_TIMEOUT,
-            reset=_keep,
+            reset=database.keep,
         ) as self._pool:
             await asyncio.Event().wait()
 
@@ -236,7 +236,3 @@ class Writer:
                 send.done.set_result(None)
             else:
                 send.done.set_exception(found)
-
-
-async def _keep(_: Any) -> None:
-    """Leave a connection as it is: nothing that is done on it stays."""

@@ -14,12 +14,13 @@ from typing import Any
 
 from aiohttp import web
 
-from app import database, server, telemetry
+from app import database, process, server, telemetry
 from app.dev.embedded import EmbeddedServer
 from app.dev.master import MasterConfig, create_master
 from app.dev.postgres import start_postgres
 from app.dev.valkey import start_valkey
 from app.settings import Settings, SettingsError
+from app.webhooks import server as webhooks
 
 DATA_DIR = Path(".data")
 HOST = "127.0.0.1"
@@ -101,12 +102,12 @@ def _environment(options: DevOptions, urls: Mapping[str, str], demo_port: int) -
 
 def _try_ports(settings: Settings, options: DevOptions, demo_port: int) -> None:
     with ExitStack() as taken:
-        taken.enter_context(server.bind(settings.http_host, settings.http_port, "HTTP_PORT"))
-        taken.enter_context(server.bind(settings.ws_host, settings.ws_port, "WS_PORT"))
+        taken.enter_context(process.bind(settings.http_host, settings.http_port, "HTTP_PORT"))
+        taken.enter_context(process.bind(settings.ws_host, settings.ws_port, "WS_PORT"))
         if settings.webhook_url is not None:
-            taken.enter_context(server.bind(settings.http_host, settings.worker_port, "WORKER_PORT"))
+            taken.enter_context(process.bind(settings.http_host, settings.worker_port, "WORKER_PORT"))
         if options.demo:
-            taken.enter_context(server.bind(HOST, demo_port, "DEMO_PORT"))
+            taken.enter_context(process.bind(HOST, demo_port, "DEMO_PORT"))
 
 
 def _stop_signals() -> asyncio.Event:
@@ -179,7 +180,7 @@ async def _stop(starting: asyncio.Task[EmbeddedServer]) -> None:
 
 async def _serve(settings: Settings, options: DevOptions, demo_port: int, stopping: asyncio.Event) -> None:
     with ExitStack() as ports:
-        demo = ports.enter_context(server.bind(HOST, demo_port, "DEMO_PORT")) if options.demo else None
+        demo = ports.enter_context(process.bind(HOST, demo_port, "DEMO_PORT")) if options.demo else None
 
         @asynccontextmanager
         async def beside() -> AsyncIterator[None]:
@@ -187,7 +188,7 @@ async def _serve(settings: Settings, options: DevOptions, demo_port: int, stoppi
                 if demo is not None:
                     await stack.enter_async_context(_demo(settings, demo))
                 if settings.webhook_url is not None:
-                    await stack.enter_async_context(server.working(settings))
+                    await stack.enter_async_context(webhooks.working(settings))
                 _announce(settings, options, demo_port)
                 yield
 

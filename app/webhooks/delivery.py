@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 
 from app import events
+from app.gathering import Gathering
 from app.settings import Settings
 from app.store import Row
-from app.webhooks import payload, signing
-from app.webhooks.contents import Contents
+from app.webhooks import payload, queue, signing
 from app.webhooks.retry import read_retry_after
 from app.webhooks.signing import Keys, Signed
 
@@ -58,7 +58,7 @@ class Sender:
         assert settings.webhook_secret is not None
         self._url = settings.webhook_url.reveal()
         self._session = session
-        self._contents = Contents()
+        self._message = Gathering(queue.messages)
         secrets = (settings.webhook_secret, settings.webhook_secret_previous)
         self._keys = [signing.keys_of(secret) for secret in secrets if secret is not None]
         self._previous_until = 0.0
@@ -70,7 +70,7 @@ class Sender:
         """
         for keys in self._in_order():
             if row["event"] == events.MESSAGE_CREATED:
-                row.update(await self._contents.read(row["message_id"]))
+                row.update(await self._message(row["message_id"]))
             outcome = await self._post(self._signed(row, keys), row)
             if outcome.status != UNAUTHORIZED:
                 if outcome.status is not None:

@@ -12,6 +12,8 @@ from app import events, ids
 from app.schemas import timestamp
 from app.store import Row
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 def webhook_id(row: Row) -> str:
     """Give the id that is the same on every attempt."""
@@ -39,7 +41,7 @@ def data(row: Row) -> bytes:
 
 def dump(value: Any) -> bytes:
     """Write JSON as JSON.stringify does (ECMA-262, QuoteJSONString): everything raw but what must be escaped."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return _encode(value).encode()
 
 
 def _message_created(row: Row) -> dict[str, Any]:

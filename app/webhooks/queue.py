@@ -185,9 +185,10 @@ async def settle(settled: Sequence[Settled]) -> None:
     await _presence(FREE_PRESENCE, rows)
 
 
-async def messages(message_ids: Collection[UUID]) -> dict[UUID, Row]:
-    """Read what messages say now; `content` is None where one is gone with its conversation."""
-    return {row["id"]: row for row in await store.rows(MESSAGES, list(message_ids))}
+async def messages(message_ids: Collection[UUID]) -> list[Row]:
+    """Read what messages say now, in their order; `content` is None where one is gone with its conversation."""
+    found = {row["id"]: row for row in await store.rows(MESSAGES, list(message_ids))}
+    return [found[message_id] for message_id in message_ids]
 
 
 async def expire() -> int:

@@ -1,0 +1,58 @@
+"""What every process of the service does: take its ports, hear that it shall stop, keep its memory in order."""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+
+# What a shell shows of a process that Ctrl-C has ended.
+EXIT_IMPATIENT = 130
+# How many objects are made before the youngest are looked at, and how seldom the older ones: nearly all garbage
+# goes by counting references; with ten thousand sockets each look at the old ones takes long.
+GC_THRESHOLDS = (20_000, 50, 100)
+
+
+class PortInUseError(Exception):
+    """A port cannot be had; the message says which, and which setting names it."""
+
+
+def bind(host: str, port: int, setting: str) -> socket.socket:
+    """Take a port; raises PortInUseError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        # Only listening claims a port: as many as like may be bound to it.
+        listening.listen()
+    except OSError as error:
+        listening.close()
+        reason = error.strerror or str(error)
+        raise PortInUseError(
+            f"Cannot listen on {host}:{port}: {reason}. Set {setting} to another port, or stop what uses this one."
+        ) from error
+    listening.setblocking(False)
+    return listening
+
+
+def stop_signals() -> asyncio.Event:
+    """Give the event that the first SIGTERM or SIGINT sets; the second one ends the process at once."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if stopping.is_set():
+            os._exit(EXIT_IMPATIENT)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    return stopping
+
+
+def calm_collector() -> None:
+    """Leave what is there once all is built out of every later look for garbage, and look more seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)

@@ -1,0 +1,82 @@
+"""The process of the webhook worker, from its port to the end of what is under way.
+
+It imports neither listener: a worker starts in a fraction of a pod's time and memory.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from app import database, outbox, redis_client
+from app.bus import Bus
+from app.database import Database
+from app.health import Health
+from app.process import bind, calm_collector, stop_signals
+from app.settings import Settings
+from app.supervisor import Supervisor, supervised
+from app.webhooks import delivery
+from app.webhooks.listener import listening
+from app.webhooks.worker import CONNECTIONS, Worker
+
+_log = logging.getLogger(__name__)
+
+
+async def work(settings: Settings) -> None:
+    """Deliver webhooks until SIGTERM or SIGINT, then finish what is under way."""
+    stopping = stop_signals()
+    async with database.opened(settings.database_url), working(settings):
+        calm_collector()
+        await stopping.wait()
+    _log.info("stopped")
+
+
+@asynccontextmanager
+async def working(settings: Settings) -> AsyncIterator[None]:
+    """Deliver webhooks for the length of a block; the database must be open."""
+    known = Database(settings.database_url)
+    health = Health(known)
+    with bind(settings.http_host, settings.worker_port, "WORKER_PORT") as port:
+        async with (
+            supervised() as supervisor,
+            _worker(settings, known, supervisor) as worker,
+            listening(port, health),
+        ):
+            _log.info("delivering webhooks, health on %d", settings.worker_port)
+            try:
+                yield
+            finally:
+                health.draining = True
+                await _finish(worker, settings.drain_timeout)
+
+
+@asynccontextmanager
+async def _worker(settings: Settings, known: Database, supervisor: Supervisor) -> AsyncIterator[Worker]:
+    """Build the worker and start its loops."""
+    bus = Bus(settings.redis_url)
+    redis = redis_client.connect(settings.redis_url)
+    async with delivery.sender(settings, CONNECTIONS) as sender:
+        worker = Worker(settings, sender)
+        bus.attach(worker.wake, worker.wake)
+        await bus.subscribe([outbox.CHANNEL])
+        supervisor.loop("watch", known.watch_forever)
+        supervisor.loop("listen", bus.listen_forever)
+        supervisor.loop("show", lambda: outbox.show_forever(redis))
+        supervisor.once("start", _start(worker, known, supervisor))
+        yield worker
+
+
+async def _start(worker: Worker, known: Database, supervisor: Supervisor) -> None:
+    """Start a worker when the database is there and up to date: before that every statement would fail."""
+    await known.returned.wait()
+    worker.start(supervisor)
+
+
+async def _finish(worker: Worker, within: float) -> None:
+    _log.info("finishing what is under way, for %g s at most", within)
+    try:
+        async with asyncio.timeout(within):
+            await worker.drain()
+    except database.AWAY as error:
+        # What is under way is sent again when its lease has ended.
+        _log.warning("not all could be settled in time: %s", str(error) or type(error).__name__)
