@@ -101,7 +101,8 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     folder = tmp_path_factory.mktemp("dev")
     port = free_port()
     env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
-    env |= {"HTTP_PORT": str(free_port()), "WS_PORT": str(free_port()), "DEMO_PORT": str(port)}
+    env |= {name: str(free_port()) for name in ("HTTP_PORT", "WS_PORT", "WORKER_PORT")}
+    env["DEMO_PORT"] = str(port)
     # A test says in a second what people say in minutes.
     env["RATE_LIMIT_SEND"] = "0"
     log = folder / "dev.log"

@@ -27,17 +27,19 @@ EVERYTHING_RUNS = "in two browser windows"
 class Ports:
     http: int
     ws: int
+    worker: int
     demo: int
 
     @classmethod
     def free(cls) -> "Ports":
-        return cls(free_port(), free_port(), free_port())
+        return cls(free_port(), free_port(), free_port(), free_port())
 
     def env(self, **more: str) -> dict[str, str]:
-        return {"HTTP_PORT": f"{self.http}", "WS_PORT": f"{self.ws}", "DEMO_PORT": f"{self.demo}", **more}
+        ports = {"HTTP_PORT": self.http, "WS_PORT": self.ws, "WORKER_PORT": self.worker, "DEMO_PORT": self.demo}
+        return {**{name: f"{port}" for name, port in ports.items()}, **more}
 
     def are_free(self) -> bool:
-        return not any(listens(port) for port in (self.http, self.ws, self.demo))
+        return not any(listens(port) for port in (self.http, self.ws, self.worker, self.demo))
 
 
 def listens(port: int) -> bool:
@@ -148,7 +150,7 @@ def test_a_second_one_in_the_same_folder_is_told_of_the_first(first, shared_comm
 def test_a_port_in_use_is_told_before_databases_start(folder, command):
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
-        settings = ("HTTP_PORT", "WS_PORT", "DEMO_PORT")
+        settings = ("HTTP_PORT", "WS_PORT", "WORKER_PORT", "DEMO_PORT")
         started = [command("dev", **{**Ports.free().env(), setting: f"{port}"}) for setting in settings]
         for setting, dev in zip(settings, started, strict=True):
             assert dev.ends() == 1
@@ -161,7 +163,7 @@ def test_a_port_in_use_is_told_before_databases_start(folder, command):
 
 def test_one_port_for_two_listeners_is_told_before_databases_start(folder, command):
     port = f"{free_port()}"
-    dev = command("dev", HTTP_PORT=port, WS_PORT=port, DEMO_PORT=f"{free_port()}")
+    dev = command("dev", **Ports.free().env(HTTP_PORT=port, WS_PORT=port))
     assert dev.ends() == 1
     assert re.fullmatch(rf"Cannot listen on 127\.0\.0\.1:{port}: .*Set WS_PORT to another port.*\n", dev.err)
     assert not (folder / ".data").exists()
@@ -257,17 +259,17 @@ def test_an_ephemeral_one_without_the_demo_leaves_no_trace(folder, command):
 
 
 async def test_with_an_address_for_webhooks_the_worker_runs_as_well(command, http):
-    ports, worker_port = Ports.free(), free_port()
+    ports = Ports.free()
     async with receiver() as master:
         dev = command(
             "dev",
             "--ephemeral",
-            **ports.env(WEBHOOK_URL=master.url, WEBHOOK_SECRET=WEBHOOK_SECRET, WORKER_PORT=f"{worker_port}"),
+            **ports.env(WEBHOOK_URL=master.url, WEBHOOK_SECRET=WEBHOOK_SECRET),
         )
         await asyncio.to_thread(dev.says, EVERYTHING_RUNS)
 
         async def works() -> bool:
-            return await status(http, f"http://127.0.0.1:{worker_port}/health/ready") == 200
+            return await status(http, f"http://127.0.0.1:{ports.worker}/health/ready") == 200
 
         await until(works, "the worker is ready")
         anna = await log_in(http, ports, "Anna")
@@ -277,7 +279,7 @@ async def test_with_an_address_for_webhooks_the_worker_runs_as_well(command, htt
         assert told.is_signed_with(WEBHOOK_SECRET)
         dev.interrupt()
         assert await asyncio.to_thread(dev.ends) == 0
-    assert not listens(worker_port)
+    assert ports.are_free()
 
 
 async def test_servers_that_the_environment_names_are_used_instead(folder, command, http, server_urls):
