@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
-from app import database, outbox, redis_client, store
+from app import database, metrics, outbox, redis_client, store
 from app.addresses import Addresses
 from app.auth.tokens import TokenVerifier
 from app.bus import Bus
@@ -74,6 +74,8 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     session_ids = SessionIds(uuid4().hex[:12], settings.internal_api_secret)
     addresses = Addresses(redis, settings)
     foreign = ForeignSessions(addresses, session_ids, supervisor)
+    metrics.DATABASE_UP.set_function(lambda: not deps.database.is_away)
+    metrics.REDIS_UP.set_function(lambda: bus.is_up)
     supervisor.loop("address", lambda: addresses.announce_forever(session_ids.pod))
     supervisor.loop("watch", deps.database.watch_forever)
     supervisor.loop("verify", lambda: fanout.repair.verify_forever(deps.database.returned), database.AWAY)
@@ -81,6 +83,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     supervisor.loop("publish", bus.publish_forever)
     supervisor.loop("listen", bus.listen_forever)
     supervisor.loop("admit", fanout.admit_forever, database.AWAY)
+    supervisor.loop("canary", fanout.canary.send_forever)
     supervisor.loop("sweep", fanout.sweep_forever)
     supervisor.loop("fill", fanout.repair.fill_forever, database.AWAY)
     supervisor.loop("look", fanout.repair.look_forever, database.AWAY)
@@ -108,6 +111,8 @@ async def build_worker(settings: Settings, supervisor: Supervisor) -> AsyncItera
     async with delivery.sender(settings, CONNECTIONS) as sender:
         worker = Worker(settings, sender)
         bus.attach(worker.wake, worker.wake)
+        metrics.DATABASE_UP.set_function(lambda: not known.is_away)
+        metrics.REDIS_UP.set_function(lambda: bus.is_listening)
         await bus.subscribe([outbox.CHANNEL])
         supervisor.loop("watch", known.watch_forever)
         supervisor.loop("listen", bus.listen_forever)

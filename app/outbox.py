@@ -14,7 +14,7 @@ from uuid import UUID
 
 from redis.asyncio import Redis
 
-from app import events, ids, store
+from app import events, ids, metrics, store
 from app.bus import Bus
 from app.presence import PresenceChange
 from app.redis_client import AWAY
@@ -127,6 +127,7 @@ class Outbox:
                 _log.debug("whether a worker runs is not known, Redis is away: %s", error)
                 continue
             was_missed, is_missed = is_missed, not is_seen and await store.row(OVERDUE) is not None
+            metrics.WEBHOOK_WORKER_MISSING.set(is_missed)
             if is_missed and not was_missed:
                 _log.warning("webhooks are due, and no worker was seen for %d s", MISSED_AFTER)
             elif was_missed and not is_missed:

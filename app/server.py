@@ -8,10 +8,10 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
-from app import bootstrap, database
+from app import bootstrap, database, metrics
+from app.listener import listening
 from app.settings import Settings
 from app.supervisor import supervised
-from app.webhooks.listener import listening
 
 # What a shell shows of a process that Ctrl-C has ended.
 EXIT_IMPATIENT = 130
@@ -54,7 +54,11 @@ async def serve(
         bind(settings.http_host, settings.http_port, "HTTP_PORT") as http,
         bind(settings.ws_host, settings.ws_port, "WS_PORT") as ws,
     ):
-        async with database.opened(settings.database_url), supervised() as supervisor:
+        async with (
+            _measured(settings),
+            database.opened(settings.database_url),
+            supervised() as supervisor,
+        ):
             pod = bootstrap.build(settings, supervisor)
             await pod.rest.start(http)
             await pod.realtime.start(ws)
@@ -66,6 +70,17 @@ async def serve(
             finally:
                 await _drain(pod, settings.drain_timeout)
     _log.info("stopped")
+
+
+@asynccontextmanager
+async def _measured(settings: Settings) -> AsyncIterator[None]:
+    """Serve the metrics on METRICS_PORT for the length of a block, where that is set."""
+    if settings.metrics_port is None:
+        yield
+        return
+    with bind(settings.http_host, settings.metrics_port, "METRICS_PORT") as port:
+        async with listening(port, metrics.SERVER):
+            yield
 
 
 async def work(settings: Settings) -> None:
@@ -83,9 +98,9 @@ async def working(settings: Settings) -> AsyncIterator[None]:
         async with (
             supervised() as supervisor,
             bootstrap.build_worker(settings, supervisor) as pod,
-            listening(port, pod.health),
+            listening(port, metrics.WORKER, pod.health),
         ):
-            _log.info("delivering webhooks, health on %d", settings.worker_port)
+            _log.info("delivering webhooks, health and metrics on %d", settings.worker_port)
             try:
                 yield
             finally:

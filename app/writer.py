@@ -20,7 +20,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app import database, store
+from app import database, metrics, store
 from app.errors import ServiceUnavailable
 from app.settings import Settings
 from app.store import NewMessage
@@ -191,6 +191,7 @@ class Writer:
     async def _run(self, statement: str, sends: list[Send]) -> list[Any]:
         if self._pool is None:
             raise database.NoDatabaseError("the connections are not there yet")
+        metrics.SEND_GROUP_SIZE.observe(len(sends))
         values = store.send_values([send.message for send in sends], is_told=self._is_told)
         async with self._pool.acquire(timeout=database.CONNECT_TIMEOUT) as connection:
             found: list[Any] = await connection.fetch(statement, *values)

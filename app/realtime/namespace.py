@@ -9,6 +9,7 @@ import msgspec
 import socketio
 from socketio.exceptions import ConnectionRefusedError as Refused
 
+from app import metrics
 from app.auth.actor import Actor
 from app.deps import Deps
 from app.errors import ChatError, Conflict, Forbidden, PayloadTooLarge, Unauthorized, ValidationFailed
@@ -115,11 +116,12 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
                 socket = Socket(self, self._deps, actor, session)
                 await sessions.connect(self._deps, actor, socket)
         except (Unauthorized, Forbidden) as error:
+            _count("connect", error.code)
             self.close_later(session)
             raise Refused(error.code.lower()) from error
         except Exception as error:
             # Not a refusal: the client shall come back by itself, so it is told nothing.
-            acks.failure(error, "connect")
+            _count("connect", acks.failure(error, "connect").code)
             await session.close()
             raise ConnectAbandonedError from error
         if session.closed:
@@ -127,6 +129,8 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             raise ConnectAbandonedError
         # From here to the CONNECT packet nothing is awaited, so that no event comes before it.
         self.sockets[sid] = session.socket = socket
+        metrics.SOCKETS.set(len(self.sockets))
+        _count("connect")
         socket.authorize(actor)
         self._supervisor.once("make room for a socket", sessions.make_room(self._deps, socket))
 
@@ -134,6 +138,7 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         socket = self.sockets.pop(sid, None)
         if socket is None:
             return
+        metrics.SOCKETS.set(len(self.sockets))
         socket.over()
         socket.link.socket = None
         if not socket.link.closed:
@@ -164,17 +169,21 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             return self._failed(socket, event, error)
         if isinstance(result, asyncio.Future):
             return asyncio.ensure_future(self._answered(socket, event, result))
+        _count(event)
         return result
 
     async def _answered(self, socket: Socket, event: ClientEvent, answer: asyncio.Future[Answer]) -> Answer:
         try:
-            return await answer
+            result = await answer
         except Exception as error:  # noqa: BLE001 - as above
             return self._failed(socket, event, error)
+        _count(event)
+        return result
 
     @staticmethod
     def _failed(socket: Socket, event: ClientEvent, error: Exception) -> Answer:
         failure = acks.failure(error, event)
+        _count(event if event in HANDLERS else "unknown", failure.code)
         socket.send(acks.error_event(failure, str(event)))
         return acks.acknowledgement(failure)
 
@@ -188,6 +197,10 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         if handler is None:
             raise ValidationFailed(f"There is no event {event[:64]!r}")
         return await handler(socket, args[0] if args else msgspec.Raw(b"null"))
+
+
+def _count(event: str, outcome: str = "ok") -> None:
+    metrics.of(metrics.SOCKET_EVENTS, event, outcome).inc()
 
 
 def _token(auth: object) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from engineio.async_socket import AsyncSocket
 from engineio.packet import CLOSE, MESSAGE, NOOP, PING, Packet
 
+from app import metrics
 from app.realtime.inbox import Inbox
 from app.realtime.packets import websocket_frame
 from app.rooms import Frame
@@ -146,6 +147,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
 
     def cut(self) -> None:
         """End the connection of a client that reads too slowly, and forget what it has not read."""
+        metrics.SLOW_CONSUMERS.inc()
         if self.queue is None:
             self.write = _discard
         else:

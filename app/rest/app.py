@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import time
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -16,7 +17,7 @@ from sanic.server import AsyncioServer
 from app import cors
 from app.deps import Deps
 from app.health import Health
-from app.rest import asyncapi, conversations, docs, health, internal, messages, openapi
+from app.rest import asyncapi, conversations, docs, health, internal, messages, metrics, openapi
 from app.rest.errors import ErrorAnswers
 
 MAX_HEADER_BYTES = 16_384
@@ -32,11 +33,14 @@ _log = logging.getLogger(__name__)
 class ServiceRequest(Request[App, SimpleNamespace]):
     """A request as routes take it: HEAD is GET, and what is no address leads nowhere, where Sanic would raise."""
 
+    __slots__ = ("started",)
+
     def __init__(self, url_bytes: bytes, *args: Any, **kwargs: Any) -> None:
         try:
             super().__init__(url_bytes, *args, **kwargs)
         except BadURL:
             super().__init__(b"/", *args, **kwargs)
+        self.started = time.perf_counter()
         if self.method == "HEAD":
             # What GET answers; Sanic keeps the body to itself.
             self.method = "GET"
@@ -66,10 +70,12 @@ def create_app(deps: Deps, state: Health) -> App:
         docs.blueprint,
     ):
         app.blueprint(blueprint)
+    if deps.settings.metrics_port is None:
+        app.blueprint(metrics.blueprint)
     app.ctx.openapi = openapi.document(app.router.routes)
     app.ctx.asyncapi = asyncapi.document()
     app.register_middleware(_preflight, "request")
-    app.register_middleware(_cross_origin, "response")
+    app.register_middleware(_answered, "response")
     return app
 
 
@@ -79,10 +85,12 @@ async def _preflight(request: Request) -> HTTPResponse | None:
     return None
 
 
-async def _cross_origin(request: Request, response: BaseHTTPResponse) -> HTTPResponse | None:
+async def _answered(request: ServiceRequest, response: BaseHTTPResponse) -> HTTPResponse | None:
+    """Say which origins may read an answer, and count it."""
     allowed = request.app.ctx.deps.settings.allowed_origins
     origin = request.headers.get("origin")
     response.headers.update(cors.headers(origin, allowed, preflight=request.method == "OPTIONS"))
+    metrics.count(request, request.started, response)
     return None
 
 

@@ -45,6 +45,13 @@ class Outcome:
         return self.status is not None and 200 <= self.status < 300
 
     @property
+    def kind(self) -> str:
+        """Name the outcome, as one of few."""
+        if self.is_delivered:
+            return "delivered"
+        return "none" if self.status is None else f"{self.status // 100}xx"
+
+    @property
     def is_failure_of_master(self) -> bool:
         """Whether the way to the master or the master as a whole is at fault."""
         return self.status is None or self.status >= 500
