@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
-from app import database, metrics, outbox, redis_client, store
+from app import database, metrics, outbox, redis_client, store, tracing
 from app.addresses import Addresses
 from app.auth.tokens import TokenVerifier
 from app.bus import Bus
@@ -65,7 +65,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         limits=Limits(redis, settings),
         presence=Presence(redis),
         receipts=Receipts(redis, fanout, supervisor),
-        is_refused=Gathering(store.are_refused),
+        is_refused=Gathering(store.are_refused, lambda _: tracing.statement(store.REFUSED)),
     )
     fanout.welcome = lambda conversation_id, user_id: conversations.welcome(
         deps, conversation_id, [user_id], here=True

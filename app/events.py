@@ -74,7 +74,7 @@ class Event:
 class Change:
     """A durable change of a conversation: its event takes the place that `seq` gives it.
 
-    `committed` is when that was, in seconds since 1970; 0 where it is not known.
+    `committed` is when that was, in seconds since 1970, 0 where it is not known.
     """
 
     conversation_id: UUID

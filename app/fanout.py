@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from uuid import UUID, uuid4
 
-from app import eventlog, events, store
+from app import eventlog, events, store, tracing
 from app.bus import Bus
 from app.canary import Canary
 from app.events import Change, Event
@@ -30,6 +30,8 @@ _USER_CHANNEL = "chat:u:"
 _UNNUMBERED = 0
 # Where there is no event to send: a pod is told what to do.
 _NOTHING = Event("-", b"")
+# Of spans of what goes from pod to pod.
+_ON_THE_BUS = {"messaging.system": "redis", "messaging.destination.template": _CONVERSATION_CHANNEL}
 # What a message on a user's channel asks for.
 _INVITE, _TELL, _EXPEL, _EVICT = b"invite", b"tell", b"expel", b"evict"
 
@@ -54,9 +56,11 @@ class Fanout:
         self._left: set[str] = set()
         self._invitations: asyncio.Queue[Invitation] = asyncio.Queue(MAX_INVITATIONS)
         # Whoever connects at the same time asks together.
-        self._conversations_of = Gathering(store.conversations_of)
-        self._subscribe = Gathering(self._subscribe_all)
-        self._last_seqs = Gathering(_last_seqs)
+        self._conversations_of = Gathering(
+            store.conversations_of, lambda _: tracing.statement(store.CONVERSATIONS_OF)
+        )
+        self._subscribe = Gathering(self._subscribe_all, lambda _: tracing.command("SUBSCRIBE"))
+        self._last_seqs = Gathering(_last_seqs, lambda _: tracing.statement(store.LAST_SEQS))
         bus.attach(self._on_message, self.repair.doubt)
 
     # Sockets come and go.
@@ -99,11 +103,12 @@ class Fanout:
 
     # News from use-cases, after their commit.
 
-    def announce(self, change: Change) -> None:
-        """Deliver a committed change here and tell the other pods."""
+    def announce(self, change: Change, traceparent: str | None) -> None:
+        """Deliver a committed change here and tell the other pods, which go on with the trace that led to it."""
         change.committed = time.time()
-        self._rooms.receive(change)
-        self._publish(change)
+        with tracing.follow("announce", "producer", (traceparent,), _ON_THE_BUS):
+            self._rooms.receive(change)
+            self._publish(change, tracing.traceparent())
 
     def reveal(self, conversation_id: UUID) -> None:
         """Deliver a committed message that ended a hiding: all pods read it, and who is told of it before."""
@@ -142,9 +147,10 @@ class Fanout:
         self._evict(user_id, socket_id)
         self._bus.publish(_USER_CHANNEL + user_id, self._news(_EVICT, socket_id.encode() + b" -", _NOTHING))
 
-    def _publish(self, change: Change) -> None:
-        event = change.event
-        payload = b"%b %d %.3f %b %b" % (self._pod, change.seq, change.committed, event.name.encode(), event.data)
+    def _publish(self, change: Change, traceparent: str | None = None) -> None:
+        event, trace = change.event, b"-" if traceparent is None else traceparent.encode()
+        head = b"%b %d %.3f %b %b" % (self._pod, change.seq, change.committed, trace, event.name.encode())
+        payload = b"%b %b" % (head, event.data)
         self._bus.publish(_CONVERSATION_CHANNEL + change.conversation_id.hex, payload)
 
     def _news(self, kind: bytes, place: bytes, event: Event) -> bytes:
@@ -156,7 +162,7 @@ class Fanout:
         if payload.startswith(self._pod):
             return
         if channel.startswith(_CONVERSATION_CHANNEL):
-            _, seq, committed, name, data = payload.split(b" ", 4)
+            _, seq, committed, trace, name, data = payload.split(b" ", 5)
             conversation_id = UUID(hex=channel.removeprefix(_CONVERSATION_CHANNEL))
             event = Event(name.decode(), data)
             if event == _NOTHING:
@@ -164,7 +170,8 @@ class Fanout:
             elif int(seq) == _UNNUMBERED:
                 self._tell_room(conversation_id, event)
             else:
-                self._rooms.receive(Change(conversation_id, int(seq), event, float(committed)))
+                with tracing.follow("deliver", "consumer", (trace.decode(),), _ON_THE_BUS):
+                    self._rooms.receive(Change(conversation_id, int(seq), event, float(committed)))
         elif channel.startswith(_USER_CHANNEL):
             self._on_news(channel.removeprefix(_USER_CHANNEL), payload)
         elif channel == self.canary.channel:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from redis.asyncio import Redis
 
-from app import events, ids, metrics, store
+from app import events, ids, metrics, store, tracing
 from app.bus import Bus
 from app.presence import PresenceChange
 from app.redis_client import AWAY
@@ -32,8 +32,8 @@ _SEEN = "chat:webhooks:seen"
 SHOW_INTERVAL = 10.0
 
 APPEND = """
-INSERT INTO webhooks (id, conversation_id, event, seq, user_id, message_id, data, created_at)
-SELECT told.id, $1, told.event, told.seq, told.user_id, told.message_id, told.data::jsonb, told.created_at
+INSERT INTO webhooks (id, conversation_id, event, seq, user_id, message_id, data, created_at, traceparent)
+SELECT told.id, $1, told.event, told.seq, told.user_id, told.message_id, told.data::jsonb, told.created_at, $9
 FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::uuid[], $7::text[], $8::timestamptz[])
      AS told (id, event, seq, user_id, message_id, data, created_at)
 """
@@ -98,6 +98,7 @@ class Outbox:
             [told.message_id for told in webhooks],
             [encode(told.data).decode() for told in webhooks],
             [told.created_at for told in webhooks],
+            tracing.traceparent(),
         )
 
     async def append_presence(self, change: PresenceChange) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError, ResponseError
 
+from app import tracing
 from app.gathering import Gathering
 from app.settings import Url
 
@@ -29,7 +30,7 @@ class GatheredRedis(Redis):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._gathered = Gathering(self._execute, MOST_TOGETHER)
+        self._gathered = Gathering(self._execute, lambda command: tracing.command(command[0]), MOST_TOGETHER)
 
     async def execute_command(self, *command: Any, **options: Any) -> Any:
         """Run one command; raises what AWAY lists, or ResponseError where Redis refuses it."""

@@ -9,7 +9,7 @@ import msgspec
 import socketio
 from socketio.exceptions import ConnectionRefusedError as Refused
 
-from app import metrics
+from app import metrics, tracing
 from app.auth.actor import Actor
 from app.deps import Deps
 from app.errors import ChatError, Conflict, Forbidden, PayloadTooLarge, Unauthorized, ValidationFailed
@@ -103,7 +103,8 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             result = None if socket is None else await self.on_client_event(socket, event, args)
             return await result if isinstance(result, asyncio.Future) else result
         if event == "connect":
-            return await self._on_connect(sid, args[1])
+            with tracing.entry("connect", _traceparent(args[1])):
+                return await self._on_connect(sid, args[1])
         return await self._on_disconnect(sid)
 
     # Connections
@@ -163,8 +164,9 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
     async def on_client_event(self, socket: Socket, event: ClientEvent, args: Sequence[Any]) -> Result:
         """Do what a client asks for, and answer; a failure is told as an event as well."""
         try:
-            async with self._deps.database.deadline():
-                result = await self._handle(socket, event, args)
+            with tracing.entry(_known(event)):
+                async with self._deps.database.deadline():
+                    result = await self._handle(socket, event, args)
         except Exception as error:  # noqa: BLE001 - `_failed` logs it; a socket outlives every error
             return self._failed(socket, event, error)
         if isinstance(result, asyncio.Future):
@@ -174,7 +176,8 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
 
     async def _answered(self, socket: Socket, event: ClientEvent, answer: asyncio.Future[Answer]) -> Answer:
         try:
-            result = await answer
+            with tracing.span(f"answer {_known(event)}"):
+                result = await answer
         except Exception as error:  # noqa: BLE001 - as above
             return self._failed(socket, event, error)
         _count(event)
@@ -183,7 +186,7 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
     @staticmethod
     def _failed(socket: Socket, event: ClientEvent, error: Exception) -> Answer:
         failure = acks.failure(error, event)
-        _count(event if event in HANDLERS else "unknown", failure.code)
+        _count(_known(event), failure.code)
         socket.send(acks.error_event(failure, str(event)))
         return acks.acknowledgement(failure)
 
@@ -201,6 +204,17 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
 
 def _count(event: str, outcome: str = "ok") -> None:
     metrics.of(metrics.SOCKET_EVENTS, event, outcome).inc()
+
+
+def _known(event: str) -> str:
+    """Give the name of an event, where it is one of ours."""
+    return event if event in HANDLERS else "unknown"
+
+
+def _traceparent(auth: object) -> str | None:
+    """Read the place in a trace that a client may send along with its token."""
+    found = auth.get("traceparent") if isinstance(auth, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _token(auth: object) -> str:

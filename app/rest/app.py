@@ -14,7 +14,7 @@ from sanic.exceptions import BadURL
 from sanic.response import BaseHTTPResponse
 from sanic.server import AsyncioServer
 
-from app import cors
+from app import cors, tracing
 from app.deps import Deps
 from app.health import Health
 from app.rest import asyncapi, conversations, docs, health, internal, messages, metrics, openapi
@@ -25,12 +25,27 @@ HEADER_TIMEOUT = 10
 KEEP_ALIVE = 75
 POLL_INTERVAL = 0.05
 
-App = Sanic[Config, SimpleNamespace]
+# What is asked every few seconds by whoever watches us makes no trace.
+UNTRACED = ("/health/", "/metrics")
 
 _log = logging.getLogger(__name__)
 
 
-class ServiceRequest(Request[App, SimpleNamespace]):
+_Sanic = Sanic[Config, SimpleNamespace]
+
+
+class App(_Sanic):
+    """The application; each call goes on with the trace of its caller."""
+
+    async def handle_request(self, request: Request[Any, Any]) -> None:
+        if request.path.startswith(UNTRACED):
+            await super().handle_request(request)
+        else:
+            with tracing.entry("HTTP", request.headers.get("traceparent")):
+                await super().handle_request(request)
+
+
+class ServiceRequest(Request[_Sanic, SimpleNamespace]):
     """A request as routes take it: HEAD is GET, and what is no address leads nowhere, where Sanic would raise."""
 
     __slots__ = ("started",)
@@ -49,7 +64,7 @@ class ServiceRequest(Request[App, SimpleNamespace]):
 def create_app(deps: Deps, state: Health) -> App:
     """Make the application; everything it needs is built by the caller, and nothing at its start."""
     # One name for each instance: Sanic keeps a registry of them for the process.
-    app: App = Sanic(f"chat-service-{uuid4().hex[:8]}", request_class=ServiceRequest, configure_logging=False)
+    app = App(f"chat-service-{uuid4().hex[:8]}", request_class=ServiceRequest, configure_logging=False)
     app.config.update(
         ACCESS_LOG=False,
         REQUEST_MAX_SIZE=deps.settings.max_body_bytes,

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 
-from app import events
+from app import events, tracing
 from app.settings import Settings
 from app.store import Row
 from app.webhooks import payload, signing
@@ -75,6 +75,10 @@ class Sender:
 
         Raises what PostgreSQL raises where it is away: nothing was sent then.
         """
+        with tracing.follow("POST", "client", (row["traceparent"],), {"http.request.method": "POST"}):
+            return await self._attempt(row)
+
+    async def _attempt(self, row: Row) -> Outcome:
         for keys in self._in_order():
             if row["event"] == events.MESSAGE_CREATED:
                 row.update(await self._contents.read(row["message_id"]))
@@ -108,7 +112,7 @@ class Sender:
         )
 
     async def _post(self, signed: Signed, row: Row) -> Outcome:
-        headers = {**signed.headers, "traceparent": payload.traceparent(row)}
+        headers = {**signed.headers, "traceparent": tracing.traceparent() or payload.traceparent(row)}
         try:
             async with self._session.post(
                 self._url, data=signed.body, headers=headers, allow_redirects=False
@@ -117,9 +121,12 @@ class Sender:
                 status = response.status
                 retry_after = read_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
         except TimeoutError:
+            tracing.describe(is_failure=True, error__type="timeout")
             return Outcome(None, "no answer in time")
         except (ClientError, OSError) as error:
+            tracing.describe(is_failure=True, error__type=type(error).__name__)
             return Outcome(None, _reason(error))
+        tracing.describe(is_failure=status >= 400, http__response__status_code=status)
         if 200 <= status < 300:
             return Outcome(status)
         return Outcome(status, f"answered {status}", retry_after)
