@@ -12,7 +12,15 @@ from socketio.exceptions import ConnectionRefusedError as Refused
 from app import metrics, tracing
 from app.auth.actor import Actor
 from app.deps import Deps
-from app.errors import ChatError, Conflict, Forbidden, PayloadTooLarge, Unauthorized, ValidationFailed
+from app.errors import (
+    ChatError,
+    Conflict,
+    Forbidden,
+    InternalError,
+    PayloadTooLarge,
+    Unauthorized,
+    ValidationFailed,
+)
 from app.events import Event
 from app.realtime import acks
 from app.realtime.handlers import HANDLERS, Answer, Result
@@ -163,30 +171,31 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
 
     async def on_client_event(self, socket: Socket, event: ClientEvent, args: Sequence[Any]) -> Result:
         """Do what a client asks for, and answer; a failure is told as an event as well."""
-        try:
-            with tracing.entry(_known(event)):
+        with tracing.entry(_known(event)):
+            try:
                 async with self._deps.database.deadline():
                     result = await self._handle(socket, event, args)
-        except Exception as error:  # noqa: BLE001 - `_failed` logs it; a socket outlives every error
-            return self._failed(socket, event, error)
-        if isinstance(result, asyncio.Future):
-            return asyncio.ensure_future(self._answered(socket, event, result))
-        _count(event)
-        return result
+            except Exception as error:  # noqa: BLE001 - `_failed` logs it; a socket outlives every error
+                return self._failed(socket, event, error)
+            if isinstance(result, asyncio.Future):
+                return asyncio.ensure_future(self._answered(socket, event, result))
+            _count(event)
+            return result
 
     async def _answered(self, socket: Socket, event: ClientEvent, answer: asyncio.Future[Answer]) -> Answer:
-        try:
-            with tracing.span(f"answer {_known(event)}"):
+        with tracing.span(f"answer {_known(event)}"):
+            try:
                 result = await answer
-        except Exception as error:  # noqa: BLE001 - as above
-            return self._failed(socket, event, error)
-        _count(event)
-        return result
+            except Exception as error:  # noqa: BLE001 - as above
+                return self._failed(socket, event, error)
+            _count(event)
+            return result
 
     @staticmethod
     def _failed(socket: Socket, event: ClientEvent, error: Exception) -> Answer:
         failure = acks.failure(error, event)
         _count(_known(event), failure.code)
+        tracing.describe(is_failure=failure.code == InternalError.code, error__type=failure.code)
         socket.send(acks.error_event(failure, str(event)))
         return acks.acknowledgement(failure)
 

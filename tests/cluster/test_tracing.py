@@ -102,6 +102,30 @@ async def test_one_trace_leads_from_the_masters_call_to_its_webhook_handler(trac
         assert [word for word in said if word.encode() in found.collector.raw] == []
 
 
+async def test_every_change_that_the_master_is_told_of_carries_its_trace(traced):
+    async with AsyncExitStack() as stack:
+        found = await traced(stack)
+        traces = {}
+
+        async def change(event, method, path, body=None):
+            place, traces[event] = incoming()
+            answer = await found.anna.call(method, path, json=body, headers={"traceparent": place})
+            assert answer.status < 300
+            return answer.json
+
+        participants = {"type": "direct", "participantIds": [found.ben.user_id]}
+        conversation = (await change("conversation.created", "POST", "/api/conversations", participants))["id"]
+        said = await change(
+            "message.created", "POST", f"/api/conversations/{conversation}/messages", {"content": "Hi"}
+        )
+        message = f"/api/messages/{said['id']}"
+        await change("reaction.added", "POST", f"{message}/reactions", {"emoji": "👍"})
+        await change("message.deleted", "DELETE", message)
+        for event, trace_id in traces.items():
+            (told,) = await found.master.wait_for(event)
+            assert told.headers["traceparent"].split("-")[1] == trace_id
+
+
 async def test_what_a_socket_sends_is_traced_to_the_webhook(traced):
     async with AsyncExitStack() as stack:
         found = await traced(stack)

@@ -6,31 +6,14 @@ from pathlib import Path
 import pytest
 from clients import ear
 from pods import free_port, pods, until
-from prometheus_client.parser import text_string_to_metric_families
+from scraping import read, scrape, series
 
 from app import metrics
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
-async def scrape(http, address):
-    async with http.get(f"{address}/metrics") as answer:
-        assert answer.status == 200
-        assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
-        return await answer.text()
-
-
-def read(text):
-    """Give each series by its name and its labels."""
-    return {
-        (sample.name, *sorted(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-def grown(before, after, name, **labels):
-    series = (name, *sorted(labels.items()))
+def grown(before, after, *series):
     return after[series] - before.get(series, 0)
 
 
@@ -40,7 +23,7 @@ def talk(user, cluster, http):
 
     async def run():
         anna, ben = user("anna"), user("ben", cluster[1])
-        before = [read(await scrape(http, pod.http)) for pod in cluster]
+        before = [await series(http, pod.http) for pod in cluster]
         conversation = await anna.direct(ben.user_id)
         async with ear(cluster[0], anna.user_id) as here, ear(cluster[1], ben.user_id) as there:
             message = {"conversationId": conversation, "content": "Hi"}
@@ -63,21 +46,17 @@ async def test_what_happens_is_counted(talk):
     (before, elsewhere_before), (text, elsewhere_text), _ = await talk()
     after, elsewhere = read(text), read(elsewhere_text)
     route = "/api/conversations/{conversation_id}/messages"
-    assert grown(before, after, "chat_http_requests_total", method="POST", route=route, status="201") == 1
-    assert grown(before, after, "chat_http_request_seconds_count", route=route) == 1
-    answered = grown(
-        elsewhere_before, elsewhere, "chat_http_requests_total", method="GET", route=route, status="200"
-    )
-    assert answered == 1
-    missing = {"method": "GET", "route": "unknown", "status": "404"}
-    assert grown(elsewhere_before, elsewhere, "chat_http_requests_total", **missing) == 1
+    assert grown(before, after, "chat_http_requests_total", "POST", route, "201") == 1
+    assert grown(before, after, "chat_http_request_seconds_count", route) == 1
+    assert grown(elsewhere_before, elsewhere, "chat_http_requests_total", "GET", route, "200") == 1
+    assert grown(elsewhere_before, elsewhere, "chat_http_requests_total", "GET", "unknown", "404") == 1
     for event, outcome in (
         ("connect", "ok"),
         ("message:send", "ok"),
         ("message:send", "VALIDATION_ERROR"),
         ("unknown", "VALIDATION_ERROR"),
     ):
-        assert grown(before, after, "chat_socket_events_total", event=event, outcome=outcome) == 1
+        assert grown(before, after, "chat_socket_events_total", event, outcome) == 1
     assert grown(before, after, "chat_send_group_size_sum") == 2
     assert after["chat_sockets",] >= 1
     assert after["chat_database_up",] == after["chat_redis_up",] == 1
@@ -87,8 +66,22 @@ async def test_a_delivery_is_measured_on_the_pod_where_it_is_made(talk):
     pods_before, texts, _ = await talk()
     for before, text in zip(pods_before, texts, strict=True):
         after = read(text)
-        assert grown(before, after, "chat_deliveries_total", event="message:new") == 2
+        assert grown(before, after, "chat_deliveries_total", "message:new") == 2
         assert grown(before, after, "chat_delivery_seconds_count") == 2
+
+
+async def test_who_comes_online_is_counted_on_the_pod_that_tells_it(cluster, http, user):
+    async def changes():
+        found = [await series(http, pod.http) for pod in cluster]
+        return sum(one.get(("chat_presence_changes_total", "online"), 0) for one in found)
+
+    before = await changes()
+
+    async def has_grown():
+        return await changes() > before
+
+    async with ear(cluster[0], user().user_id):
+        await until(has_grown, "somebody is online")
 
 
 async def test_nothing_says_who_talks_or_where(talk):
@@ -101,17 +94,17 @@ async def test_what_is_too_much_is_counted(servers, tmp_path, http, user):
     async with pods(env, tmp_path, 1) as (pod,):
         anna = user("anna", pod)
         statuses = [(await anna.get("/api/conversations")).status for _ in range(2)]
-        after = read(await scrape(http, pod.http))
+        after = await series(http, pod.http)
     assert statuses == [200, 429]
-    assert after["chat_rate_limited_total", ("action", "read")] == 1
+    assert after["chat_rate_limited_total", "read"] == 1
 
 
 async def test_a_pod_hears_itself_through_redis(cluster, http):
     async def came_back():
-        return read(await scrape(http, cluster[0].http))["chat_canary_seconds_count",] > 0
+        return (await series(http, cluster[0].http))["chat_canary_seconds_count",] > 0
 
     await until(came_back, "a canary")
-    assert read(await scrape(http, cluster[0].http))["chat_canary_failures_total",] == 0
+    assert (await series(http, cluster[0].http))["chat_canary_failures_total",] == 0
 
 
 async def test_they_have_a_port_of_their_own_where_one_is_set(servers, tmp_path, http):

@@ -1,21 +1,10 @@
 """What a webhook worker tells Prometheus."""
 
 from pods import until
-from prometheus_client.parser import text_string_to_metric_families
+from scraping import series
 
 # Longer than any test.
 HOUR = 3600
-
-
-async def read(http, worker):
-    async with http.get(f"{worker.http}/metrics") as answer:
-        assert answer.status == 200
-        text = await answer.text()
-    return {
-        (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 async def test_attempts_and_what_is_given_up_are_counted(stack, master):
@@ -30,7 +19,7 @@ async def test_attempts_and_what_is_given_up_are_counted(stack, master):
         master.behaviour = gone
         await anna.say(conversation, "Hi")
         await found.wait_for_listed("dead", 1)
-        after = await read(found.http, worker)
+        after = await series(found.http, worker.http)
     assert after["chat_webhook_attempts_total", "delivered"] == 1
     assert after["chat_webhook_attempts_total", "4xx"] == 2
     assert after["chat_webhook_dead_total",] == 1
@@ -50,7 +39,7 @@ async def test_what_waits_is_counted_and_for_how_long(stack, master):
         await master.wait("an attempt", lambda: len(master.received) == 1)
 
         async def is_told(pending, at_least, below):
-            values = await read(found.http, worker)
+            values = await series(found.http, worker.http)
             oldest = values["chat_webhook_oldest_seconds",]
             return values["chat_webhook_pending",] == pending and at_least <= oldest < below
 
