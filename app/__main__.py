@@ -4,11 +4,13 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import uvloop
 
-from app import database, settings, telemetry
+from app import database, settings, telemetry, tracing
 from app.auth import tokens
 from app.database import NoDatabaseError
 from app.process import PortInUseError
@@ -65,6 +67,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run a process that serves, with traces where the environment asks for them."""
+    try:
+        is_traced = tracing.is_wanted(os.environ)
+    except ValueError as error:
+        work.close()
+        raise SettingsError([str(error)]) from error
+    with _traced() if is_traced else nullcontext():
+        uvloop.run(work)
+
+
+@contextmanager
+def _traced() -> Iterator[None]:
+    """Record traces for the length of a block, and send the rest at its end."""
+    from app import otel  # noqa: PLC0415 - it costs time and memory that only traces are worth
+
+    tracer = otel.OpenTelemetry()
+    tracing.start(tracer)
+    try:
+        yield
+    finally:
+        tracer.stop()
+
+
 def _dev(arguments: argparse.Namespace) -> None:
     # The embedded servers are an extra that production does not install.
     try:
@@ -74,7 +100,7 @@ def _dev(arguments: argparse.Namespace) -> None:
         return
     options = stack.DevOptions(arguments.ephemeral, not arguments.no_demo, os.environ)
     try:
-        uvloop.run(stack.run(options))
+        _run(stack.run(options))
     except embedded.EmbeddedError as error:
         _fail(str(error), EXIT_FAILURE)
 
@@ -85,7 +111,7 @@ def _serve(_: argparse.Namespace) -> None:
     found = Settings.read(os.environ)
     telemetry.configure_logging(found.log_level, found.log_format)
     telemetry.warn_of_weak_secrets(found.weak_secrets())
-    uvloop.run(server.serve(found))
+    _run(server.serve(found))
 
 
 def _worker(_: argparse.Namespace) -> None:
@@ -96,7 +122,7 @@ def _worker(_: argparse.Namespace) -> None:
         raise SettingsError(["WEBHOOK_URL: is missing, and the worker has nothing to deliver without it"])
     telemetry.configure_logging(found.log_level, found.log_format)
     telemetry.warn_of_weak_secrets(found.weak_secrets())
-    uvloop.run(server.work(found))
+    _run(server.work(found))
 
 
 def _migrate(_: argparse.Namespace) -> None:

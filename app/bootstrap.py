@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from uuid import uuid4
 
-from app import database, redis_client, store
+from app import database, metrics, redis_client, store, tracing
 from app.addresses import Addresses
 from app.auth.tokens import TokenVerifier
 from app.bus import Bus
@@ -53,7 +53,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         limits=Limits(redis, settings),
         presence=Presence(redis),
         receipts=Receipts(redis, fanout, supervisor),
-        is_refused=Gathering(store.are_refused),
+        is_refused=Gathering(store.are_refused, lambda _: tracing.statement(store.REFUSED)),
     )
     fanout.welcome = lambda conversation_id, user_id: conversations.welcome(
         deps, conversation_id, [user_id], here=True
@@ -62,6 +62,8 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     session_ids = SessionIds(uuid4().hex[:12], settings.internal_api_secret)
     addresses = Addresses(redis, settings)
     foreign = ForeignSessions(addresses, session_ids, supervisor)
+    metrics.DATABASE_UP.set_function(lambda: not deps.database.is_away)
+    metrics.REDIS_UP.set_function(lambda: bus.is_up)
     supervisor.loop("address", lambda: addresses.announce_forever(session_ids.pod))
     supervisor.loop("watch", deps.database.watch_forever)
     supervisor.loop("verify", lambda: fanout.repair.verify_forever(deps.database.returned), database.AWAY)
@@ -69,6 +71,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     supervisor.loop("publish", bus.publish_forever)
     supervisor.loop("listen", bus.listen_forever)
     supervisor.loop("admit", fanout.admit_forever, database.AWAY)
+    supervisor.loop("canary", fanout.canary.send_forever)
     supervisor.loop("sweep", fanout.sweep_forever)
     supervisor.loop("fill", fanout.repair.fill_forever, database.AWAY)
     supervisor.loop("look", fanout.repair.look_forever, database.AWAY)

@@ -54,7 +54,11 @@ class Bus:
 
     @property
     def is_up(self) -> bool:
-        return self._publisher_up and self._listener is not None
+        return self._publisher_up and self.is_listening
+
+    @property
+    def is_listening(self) -> bool:
+        return self._listener is not None
 
     def publish(self, channel: str, payload: bytes) -> None:
         """Send a message to all that listen; all of one tick go together, none while Redis is away."""

@@ -58,7 +58,9 @@ def change_of(row: Row) -> Change:
     if name == events.MESSAGE_NEW:
         # The reactions follow as events of their own.
         message = {**row, "id": message_id, "reactions": "[]"}
-        return events.message_new(conversation_id, views.message(message))
+        change = events.message_new(conversation_id, views.message(message))
+        change.committed = row["created_at"].timestamp()
+        return change
     if name == events.MESSAGE_UPDATED:
         return events.message_updated(conversation_id, seq, message_id, row["content"], row["updated_at"])
     if name == events.MESSAGE_DELETED:

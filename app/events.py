@@ -70,13 +70,17 @@ class Event:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Change:
-    """A durable change of a conversation: its event takes the place that `seq` gives it."""
+    """A durable change of a conversation: its event takes the place that `seq` gives it.
+
+    `committed` is when that was, in seconds since 1970, 0 where it is not known.
+    """
 
     conversation_id: UUID
     seq: int
     event: Event
+    committed: float = 0.0
 
 
 def message_new(conversation_id: UUID, message: MessageView) -> Change:

@@ -7,11 +7,13 @@ may lose anything: `repair` finds it in PostgreSQL.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from uuid import UUID, uuid4
 
-from app import eventlog, events, store
+from app import eventlog, events, store, tracing
 from app.bus import Bus
+from app.canary import Canary
 from app.events import Change, Event
 from app.gathering import Gathering
 from app.repair import Repair
@@ -28,6 +30,8 @@ _USER_CHANNEL = "chat:u:"
 _UNNUMBERED = 0
 # Where there is no event to send: a pod is told what to do.
 _NOTHING = Event("-", b"")
+# Of spans of what goes from pod to pod.
+_ON_THE_BUS = {"messaging.system": "redis", "messaging.destination.template": _CONVERSATION_CHANNEL}
 # What a message on a user's channel asks for.
 _INVITE, _TELL, _EXPEL, _EVICT = b"invite", b"tell", b"expel", b"evict"
 
@@ -45,15 +49,18 @@ class Fanout:
         self._pod = uuid4().hex.encode()
         self._rooms = Rooms(encode)
         self.repair = Repair(bus, self._rooms, self._on_notice)
+        self.canary = Canary(bus)
         # Who was told of whom: the number of the latest change of presence.
         self._presence: dict[tuple[str, str], int] = {}
         # Users whose last socket may have gone.
         self._left: set[str] = set()
         self._invitations: asyncio.Queue[Invitation] = asyncio.Queue(MAX_INVITATIONS)
         # Whoever connects at the same time asks together.
-        self._conversations_of = Gathering(store.conversations_of)
-        self._subscribe = Gathering(self._subscribe_all)
-        self._last_seqs = Gathering(_last_seqs)
+        self._conversations_of = Gathering(
+            store.conversations_of, lambda _: tracing.statement(store.CONVERSATIONS_OF)
+        )
+        self._subscribe = Gathering(self._subscribe_all, lambda _: tracing.command("SUBSCRIBE"))
+        self._last_seqs = Gathering(_last_seqs, lambda _: tracing.statement(store.LAST_SEQS))
         bus.attach(self._on_message, self.repair.doubt)
 
     # Sockets come and go.
@@ -96,20 +103,22 @@ class Fanout:
 
     # News from use-cases, after their commit.
 
-    def announce(self, change: Change) -> None:
-        """Deliver a committed change here and tell the other pods."""
-        self._rooms.receive(change)
-        self._publish(change.conversation_id, change.seq, change.event)
+    def announce(self, change: Change, traceparent: str | None) -> None:
+        """Deliver a committed change here and tell the other pods, which go on with the trace that led to it."""
+        change.committed = time.time()
+        with tracing.follow("announce", "producer", (traceparent,), _ON_THE_BUS):
+            self._rooms.receive(change)
+            self._publish(change, tracing.traceparent())
 
     def reveal(self, conversation_id: UUID) -> None:
         """Deliver a committed message that ended a hiding: all pods read it, and who is told of it before."""
-        self.repair.mark(conversation_id)
-        self._publish(conversation_id, _UNNUMBERED, _NOTHING)
+        self.repair.read(conversation_id)
+        self._publish(Change(conversation_id, _UNNUMBERED, _NOTHING))
 
     def tell_room(self, conversation_id: UUID, event: Event) -> None:
         """Send an event without a seq to everybody in a conversation; nobody hears themselves type."""
         self._tell_room(conversation_id, event)
-        self._publish(conversation_id, _UNNUMBERED, event)
+        self._publish(Change(conversation_id, _UNNUMBERED, event))
 
     def close_room(self, conversation_id: UUID, event: Event) -> None:
         """Tell everybody in a conversation that it is gone: `event` must be `conversation:deleted`."""
@@ -138,9 +147,11 @@ class Fanout:
         self._evict(user_id, socket_id)
         self._bus.publish(_USER_CHANNEL + user_id, self._news(_EVICT, socket_id.encode() + b" -", _NOTHING))
 
-    def _publish(self, conversation_id: UUID, seq: int, event: Event) -> None:
-        payload = b"%b %d %b %b" % (self._pod, seq, event.name.encode(), event.data)
-        self._bus.publish(_CONVERSATION_CHANNEL + conversation_id.hex, payload)
+    def _publish(self, change: Change, traceparent: str | None = None) -> None:
+        event, trace = change.event, b"-" if traceparent is None else traceparent.encode()
+        head = b"%b %d %.3f %b %b" % (self._pod, change.seq, change.committed, trace, event.name.encode())
+        payload = b"%b %b" % (head, event.data)
+        self._bus.publish(_CONVERSATION_CHANNEL + change.conversation_id.hex, payload)
 
     def _news(self, kind: bytes, place: bytes, event: Event) -> bytes:
         return b"%b %b %b %b %b" % (self._pod, kind, place, event.name.encode(), event.data)
@@ -151,17 +162,20 @@ class Fanout:
         if payload.startswith(self._pod):
             return
         if channel.startswith(_CONVERSATION_CHANNEL):
-            _, seq, name, data = payload.split(b" ", 3)
+            _, seq, committed, trace, name, data = payload.split(b" ", 5)
             conversation_id = UUID(hex=channel.removeprefix(_CONVERSATION_CHANNEL))
             event = Event(name.decode(), data)
             if event == _NOTHING:
-                self.repair.mark(conversation_id)
+                self.repair.read(conversation_id)
             elif int(seq) == _UNNUMBERED:
                 self._tell_room(conversation_id, event)
             else:
-                self._rooms.receive(Change(conversation_id, int(seq), event))
+                with tracing.follow("deliver", "consumer", (trace.decode(),), _ON_THE_BUS):
+                    self._rooms.receive(Change(conversation_id, int(seq), event, float(committed)))
         elif channel.startswith(_USER_CHANNEL):
             self._on_news(channel.removeprefix(_USER_CHANNEL), payload)
+        elif channel == self.canary.channel:
+            self.canary.returned(payload)
 
     def _on_news(self, user_id: str, payload: bytes) -> None:
         _, kind, conversation, seq, name, data = payload.split(b" ", 5)

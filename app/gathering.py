@@ -6,7 +6,8 @@ There is no timer: a lone question waits for nobody. They are asked outside of a
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, Generic, TypeVar
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -16,11 +17,20 @@ TIMEOUT = 5.0
 
 
 class Gathering(Generic[Q, A]):
-    """Asks one thing of many; `ask` gives an answer for each question, in their order."""
+    """Asks one thing of many; `ask` gives an answer for each question, in their order.
 
-    def __init__(self, ask: Callable[[list[Q]], Awaitable[list[A]]], most: int = 128) -> None:
+    `step` records a question in the trace of who asks.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[list[Q]], Awaitable[list[A]]],
+        step: Callable[[Q], AbstractContextManager[Any]],
+        most: int = 128,
+    ) -> None:
         self._ask = ask
         self._most = most
+        self._step = step
         self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -31,7 +41,8 @@ class Gathering(Generic[Q, A]):
         if self._task is None:
             # A task of its own context: it must not be within the transaction of whoever asks first.
             self._task = asyncio.create_task(self._work(), context=contextvars.Context())
-        return await answer
+        with self._step(question):
+            return await answer
 
     async def _work(self) -> None:
         try:

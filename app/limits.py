@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from redis.asyncio import Redis
 
+from app import metrics
 from app.errors import RateLimited
 from app.redis_client import AWAY
 from app.settings import Rate, Settings
@@ -62,6 +63,7 @@ class Limits:
         key = f"chat:limit:{action}:{user_id}"
         wait = await self._wait(key, rate)
         if wait > 0:
+            metrics.of(metrics.RATE_LIMITED, action).inc()
             raise RateLimited(wait)
 
     async def _wait(self, key: str, rate: Rate) -> float:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from redis.asyncio import Redis
 
-from app import events, ids, store
+from app import events, ids, metrics, store, tracing
 from app.bus import Bus
 from app.presence import PresenceChange
 from app.redis_client import AWAY
@@ -32,8 +32,8 @@ _SEEN = "chat:webhooks:seen"
 SHOW_INTERVAL = 10.0
 
 APPEND = """
-INSERT INTO webhooks (id, conversation_id, event, seq, user_id, message_id, data, created_at)
-SELECT told.id, $1, told.event, told.seq, told.user_id, told.message_id, told.data::jsonb, told.created_at
+INSERT INTO webhooks (id, conversation_id, event, seq, user_id, message_id, data, created_at, traceparent)
+SELECT told.id, $1, told.event, told.seq, told.user_id, told.message_id, told.data::jsonb, told.created_at, $9
 FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::uuid[], $7::text[], $8::timestamptz[])
      AS told (id, event, seq, user_id, message_id, data, created_at)
 """
@@ -98,6 +98,7 @@ class Outbox:
             [told.message_id for told in webhooks],
             [encode(told.data).decode() for told in webhooks],
             [told.created_at for told in webhooks],
+            tracing.traceparent(),
         )
 
     async def append_presence(self, change: PresenceChange) -> None:
@@ -127,6 +128,7 @@ class Outbox:
                 _log.debug("whether a worker runs is not known, Redis is away: %s", error)
                 continue
             was_missed, is_missed = is_missed, not is_seen and await store.row(OVERDUE) is not None
+            metrics.WEBHOOK_WORKER_MISSING.set(is_missed)
             if is_missed and not was_missed:
                 _log.warning("webhooks are due, and no worker was seen for %d s", MISSED_AFTER)
             elif was_missed and not is_missed:

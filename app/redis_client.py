@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from app import tracing
 from app.gathering import Gathering
 from app.settings import Url
 
@@ -32,7 +33,7 @@ class GatheredRedis(Redis):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._gathered = Gathering(self._execute, MOST_TOGETHER)
+        self._gathered = Gathering(self._execute, lambda command: tracing.command(command[0]), MOST_TOGETHER)
 
     async def execute_command(self, *command: Any, **options: Any) -> Any:
         """Run one command; raises what AWAY lists, or ResponseError where Redis refuses it."""

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-from app import eventlog, store
+from app import eventlog, metrics, store
 from app.bus import Bus
 from app.rooms import Room, Rooms
 
@@ -31,7 +31,8 @@ class Repair:
         self._on_notice = on_notice
         self._rooms = rooms
         rooms.on_hole = self.mark
-        self._holes: set[UUID] = set()
+        # Rooms that wait for a change, and whether they should have got it already.
+        self._holes: dict[UUID, bool] = {}
         self._hole_found = asyncio.Event()
         self._look_now = asyncio.Event()
         self._horizon: str | None = None
@@ -41,7 +42,12 @@ class Repair:
 
     def mark(self, conversation_id: UUID) -> None:
         """Note that a room waits for a change that it has not got."""
-        self._holes.add(conversation_id)
+        self._holes[conversation_id] = True
+        self._hole_found.set()
+
+    def read(self, conversation_id: UUID) -> None:
+        """Have a room read what was committed: it is not sent around."""
+        self._holes.setdefault(conversation_id, False)
         self._hole_found.set()
 
     def doubt(self) -> None:
@@ -57,7 +63,7 @@ class Repair:
             await self._fill()
 
     async def _fill(self) -> None:
-        holes, self._holes = self._holes, set()
+        holes, self._holes = self._holes, {}
         positions = {
             conversation_id: room.delivered
             for conversation_id in holes
@@ -69,16 +75,17 @@ class Repair:
                 # Read after the changes, so that theirs are among them, and acted on before those are delivered.
                 await self._hear_notices()
         except Exception:
-            self._holes |= holes
+            self._holes = holes | self._holes
             self._hole_found.set()
             raise
         counts: dict[UUID, int] = {}
         for change in changes:
             counts[change.conversation_id] = counts.get(change.conversation_id, 0) + 1
             self._rooms.receive(change)
+        metrics.GAPS_REPAIRED.inc(sum(holes[conversation_id] for conversation_id in counts))
         for conversation_id, count in counts.items():
             if count == BATCH:
-                self.mark(conversation_id)
+                self.read(conversation_id)
 
     async def verify_forever(self, returned: asyncio.Event) -> None:
         """Compare all rooms with PostgreSQL whenever that is there anew.

@@ -11,12 +11,13 @@ the loop is written together; it is written before anybody enters or leaves, so 
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
-from app import events
+from app import events, metrics
 from app.events import Change, Event
 
 
@@ -78,16 +79,18 @@ class Invitation:
 class Room:
     """A conversation that this pod follows."""
 
-    __slots__ = ("conversation_id", "delivered", "held", "pending", "pins", "subscribers")
+    __slots__ = ("committed", "conversation_id", "delivered", "held", "pending", "pins", "subscribers")
 
     def __init__(self, conversation_id: UUID) -> None:
         self.conversation_id = conversation_id
         # None while FOLLOWING.
         self.delivered: int | None = None
-        self.held: dict[int, Event] = {}
+        self.held: dict[int, Change] = {}
         self.subscribers: dict[Subscriber, Link] = {}
         # Delivered in this tick of the loop, and not written yet.
         self.pending: list[Frame] = []
+        # When the changes among these were committed.
+        self.committed: list[float] = []
         # How many sockets are on their way in: a room that they wait for must not go away.
         self.pins = 0
 
@@ -200,7 +203,7 @@ class Rooms:
         room = self.rooms.get(change.conversation_id)
         if room is None or (room.delivered is not None and change.seq <= room.delivered):
             return
-        room.held[change.seq] = change.event
+        room.held[change.seq] = change
         if room.delivered is not None:
             self.go_live(room, room.delivered)
 
@@ -208,11 +211,13 @@ class Rooms:
         """Send all that follows `delivered` without a hole, and tell of the hole where there is one."""
         for seq in [seq for seq in room.held if seq <= delivered]:
             del room.held[seq]
-        while (event := room.held.pop(delivered + 1, None)) is not None:
+        while (change := room.held.pop(delivered + 1, None)) is not None:
             delivered += 1
             room.delivered = delivered
-            self.broadcast(room, event)
-            leaver = events.removed_user(event)
+            self.broadcast(room, change.event)
+            if change.committed and room.subscribers:
+                room.committed.append(change.committed)
+            leaver = events.removed_user(change.event)
             if leaver is not None:
                 self.dismiss(leaver, room)
         room.delivered = delivered
@@ -228,6 +233,7 @@ class Rooms:
         if not room.pending:
             self._pending.append(room)
         room.pending.append(self._encode(event))
+        metrics.of(metrics.DELIVERIES, event.name).inc(len(room.subscribers))
 
     def _write_pending(self) -> None:
         pending, self._pending = self._pending, []
@@ -247,11 +253,19 @@ class Rooms:
                 link.enqueue(frames)
             else:
                 link.write(joined)
+        now = time.time()
+        for committed in room.committed:
+            # Another pod's clock may be ahead.
+            metrics.DELIVERY_SECONDS.observe(max(0.0, now - committed))
+        room.committed.clear()
 
     def send(self, subscribers: Iterable[Subscriber], event: Event) -> None:
         """Send an event to sockets at once, encoded once."""
         frame = self._encode(event)
         is_fleeting = event.name in events.FLEETING
+        sent = 0
         for subscriber in subscribers:
             if not (is_fleeting and subscriber.link.is_behind):
                 subscriber.link.push(frame)
+                sent += 1
+        metrics.of(metrics.DELIVERIES, event.name).inc(sent)

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
-from app import bootstrap, database
+from app import bootstrap, database, metrics
+from app.listener import listening
 from app.process import bind, calm_collector, stop_signals
 from app.settings import Settings
 from app.supervisor import supervised
@@ -25,7 +26,11 @@ async def serve(
         bind(settings.http_host, settings.http_port, "HTTP_PORT") as http,
         bind(settings.ws_host, settings.ws_port, "WS_PORT") as ws,
     ):
-        async with database.opened(settings.database_url), supervised() as supervisor:
+        async with (
+            _measured(settings),
+            database.opened(settings.database_url),
+            supervised() as supervisor,
+        ):
             pod = bootstrap.build(settings, supervisor)
             await pod.rest.start(http)
             await pod.realtime.start(ws)
@@ -38,6 +43,17 @@ async def serve(
             finally:
                 await _drain(pod, settings.drain_timeout)
     _log.info("stopped")
+
+
+@asynccontextmanager
+async def _measured(settings: Settings) -> AsyncIterator[None]:
+    """Serve the metrics on METRICS_PORT for the length of a block, where that is set."""
+    if settings.metrics_port is None:
+        yield
+        return
+    with bind(settings.http_host, settings.metrics_port, "METRICS_PORT") as port:
+        async with listening(port, metrics.SERVER):
+            yield
 
 
 async def _drain(pod: bootstrap.Pod, within: float) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from app import tracing
 from app.database import connection
 
 Row = dict[str, Any]
@@ -27,9 +28,9 @@ WITH head AS MATERIALIZED (
            head.last_seq + row_number() OVER (PARTITION BY head.conversation_id ORDER BY input.place) AS seq
     FROM head
     JOIN unnest($1::uuid[], $2::uuid[], $3::varchar[], $4::text[], $5::text[], $6::varchar[], $7::bytea[],
-                $8::bigint[])
+                $8::bigint[], $9::varchar[])
          WITH ORDINALITY AS input (id, conversation_id, sender_id, content, attachments, client_message_id,
-                                   fingerprint, token_second, place) USING (conversation_id)
+                                   fingerprint, token_second, traceparent, place) USING (conversation_id)
     CROSS JOIN LATERAL (
         SELECT 1 FROM participants p
         WHERE p.conversation_id = head.conversation_id AND p.user_id = input.sender_id
@@ -53,8 +54,8 @@ WITH head AS MATERIALIZED (
     SELECT id, conversation_id, seq, sender_id, content, attachments::jsonb, client_message_id, fingerprint, at, at
     FROM accepted ORDER BY conversation_id, seq
 ), told AS (
-    INSERT INTO webhooks (id, event, conversation_id, seq, user_id, message_id, created_at)
-    SELECT id, 'message.created', conversation_id, seq, sender_id, id, at FROM accepted WHERE $9
+    INSERT INTO webhooks (id, event, conversation_id, seq, user_id, message_id, created_at, traceparent)
+    SELECT id, 'message.created', conversation_id, seq, sender_id, id, at, traceparent FROM accepted WHERE $10
 )
 """
 
@@ -178,7 +179,7 @@ CROSS JOIN LATERAL (SELECT * FROM conversation_heads WHERE conversation_id = wan
 class NewMessage:
     """A message that is about to be stored.
 
-    `attachments` is JSON, `token_second` when the token was issued.
+    `attachments` is JSON, `token_second` when the token was issued, `traceparent` where in a trace it was sent.
     """
 
     id: UUID
@@ -189,11 +190,13 @@ class NewMessage:
     client_message_id: str | None
     fingerprint: bytes | None
     token_second: int
+    traceparent: str | None = None
 
 
 async def rows(statement: str, *values: Any) -> list[Row]:
     """Run a statement on the pool, or in the transaction that is open."""
-    return await connection().execute_query_dict(statement, list(values))
+    with tracing.statement(statement):
+        return await connection().execute_query_dict(statement, list(values))
 
 
 async def row(statement: str, *values: Any) -> Row | None:
@@ -213,6 +216,7 @@ def send_values(messages: Sequence[NewMessage], *, is_told: bool) -> tuple[Any, 
         [message.client_message_id for message in messages],
         [message.fingerprint for message in messages],
         [message.token_second for message in messages],
+        [message.traceparent for message in messages],
         is_told,
     )
 

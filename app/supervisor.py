@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+from app import metrics
+
 RESTART_DELAY = 1.0
 # A loop that ran for so long has recovered: its next failure is news again.
 CALM = 10.0
@@ -41,6 +43,7 @@ class Supervisor:
                     told = True
                 except Exception:  # noqa: BLE001 - it is logged, and the loop must go on
                     _log.exception("the loop %s failed, it starts again", name)
+                    metrics.of(metrics.LOOP_FAILURES, name).inc()
                 await asyncio.sleep(RESTART_DELAY)
 
         self._tasks.add(self._group.create_task(run(), name=name))

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from app import tracing
+
 # What these say about single packets and connections is of use to their own authors.
 _TALKATIVE = ("asyncio", "aiohttp", "engineio", "sanic", "socketio", "tortoise")
 
@@ -22,6 +24,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if trace_id := tracing.trace_id():
+            line["trace_id"] = trace_id
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return msgspec.json.encode(line).decode()

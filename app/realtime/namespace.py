@@ -10,9 +10,18 @@ import msgspec
 import socketio
 from socketio.exceptions import ConnectionRefusedError as Refused
 
+from app import metrics, tracing
 from app.auth.actor import Actor
 from app.deps import Deps
-from app.errors import ChatError, Conflict, Forbidden, PayloadTooLarge, Unauthorized, ValidationFailed
+from app.errors import (
+    ChatError,
+    Conflict,
+    Forbidden,
+    InternalError,
+    PayloadTooLarge,
+    Unauthorized,
+    ValidationFailed,
+)
 from app.events import Event
 from app.realtime import acks
 from app.realtime.handlers import HANDLERS, Answer, Result
@@ -114,7 +123,8 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             result = None if socket is None else await self.on_client_event(socket, event, args)
             return await result if isinstance(result, asyncio.Future) else result
         if event == "connect":
-            return await self._on_connect(sid, args[1])
+            with tracing.entry("connect", _traceparent(args[1])):
+                return await self._on_connect(sid, args[1])
         return await self._on_disconnect(sid)
 
     # Connections
@@ -127,11 +137,12 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
                 socket = Socket(self, self._deps, actor, session)
                 await sessions.connect(self._deps, actor, socket)
         except (Unauthorized, Forbidden) as error:
+            _count("connect", error.code)
             self.close_later(session)
             raise Refused(error.code.lower()) from error
         except Exception as error:
             # Not a refusal: the client shall come back by itself, so it is told nothing.
-            acks.failure(error, "connect")
+            _count("connect", acks.failure(error, "connect").code)
             await session.close()
             raise ConnectAbandonedError from error
         if session.closed:
@@ -139,6 +150,8 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             raise ConnectAbandonedError
         # From here to the CONNECT packet nothing is awaited, so that no event comes before it.
         self.sockets[sid] = session.socket = socket
+        metrics.SOCKETS.set(len(self.sockets))
+        _count("connect")
         socket.authorize(actor)
         self._supervisor.once("make room for a socket", sessions.make_room(self._deps, socket))
 
@@ -146,6 +159,7 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         socket = self.sockets.pop(sid, None)
         if socket is None:
             return
+        metrics.SOCKETS.set(len(self.sockets))
         socket.over()
         socket.link.socket = None
         if not socket.link.closed:
@@ -169,25 +183,32 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
 
     async def on_client_event(self, socket: Socket, event: ClientEvent, args: Sequence[Any]) -> Reply:
         """Do what a client asks for, and answer; a failure is told as an event as well."""
-        try:
-            async with self._deps.database.deadline():
-                result = await self._handle(socket, event, args)
-        except Exception as error:  # noqa: BLE001 - `_failed` logs it; a socket outlives every error
-            return self._failed(socket, event, error)
-        if asyncio.iscoroutine(result):
-            return asyncio.ensure_future(self._answered(socket, event, result))
-        return result
+        with tracing.entry(_known(event)):
+            try:
+                async with self._deps.database.deadline():
+                    result = await self._handle(socket, event, args)
+            except Exception as error:  # noqa: BLE001 - `_failed` logs it; a socket outlives every error
+                return self._failed(socket, event, error)
+            if asyncio.iscoroutine(result):
+                return asyncio.ensure_future(self._answered(socket, event, result))
+            _count(event)
+            return result
 
     async def _answered(self, socket: Socket, event: ClientEvent, answer: Coroutine[Any, Any, Answer]) -> Answer:
-        try:
-            async with self._deps.database.deadline():
-                return await answer
-        except Exception as error:  # noqa: BLE001 - as above
-            return self._failed(socket, event, error)
+        with tracing.span(f"answer {_known(event)}"):
+            try:
+                async with self._deps.database.deadline():
+                    result = await answer
+            except Exception as error:  # noqa: BLE001 - as above
+                return self._failed(socket, event, error)
+            _count(event)
+            return result
 
     @staticmethod
     def _failed(socket: Socket, event: ClientEvent, error: Exception) -> Answer:
         failure = acks.failure(error, event)
+        _count(_known(event), failure.code)
+        tracing.describe(is_failure=failure.code == InternalError.code, error__type=failure.code)
         socket.send(acks.error_event(failure, str(event)))
         return acks.acknowledgement(failure)
 
@@ -201,6 +222,21 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         if handler is None:
             raise ValidationFailed(f"There is no event {event[:64]!r}")
         return await handler(socket, args[0] if args else msgspec.Raw(b"null"))
+
+
+def _count(event: str, outcome: str = "ok") -> None:
+    metrics.of(metrics.SOCKET_EVENTS, event, outcome).inc()
+
+
+def _known(event: str) -> str:
+    """Give the name of an event, where it is one of ours."""
+    return event if event in HANDLERS else "unknown"
+
+
+def _traceparent(auth: object) -> str | None:
+    """Read the place in a trace that a client may send along with its token."""
+    found = auth.get("traceparent") if isinstance(auth, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _token(auth: object) -> str:

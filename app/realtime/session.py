@@ -15,6 +15,7 @@ from engineio.async_socket import AsyncSocket
 from engineio.exceptions import QueueEmpty
 from engineio.packet import CLOSE, MESSAGE, NOOP, PING, Packet
 
+from app import metrics
 from app.realtime.inbox import Inbox
 from app.realtime.packets import websocket_frame
 from app.realtime.polling import ByteQueue
@@ -120,6 +121,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
 
     def cut(self) -> None:
         """End the connection of a client that reads too slowly, and forget what it has not read."""
+        metrics.SLOW_CONSUMERS.inc()
         if self.queue is None:
             self.write = _discard
         else:

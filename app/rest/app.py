@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import time
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -13,10 +14,10 @@ from sanic.exceptions import BadURL
 from sanic.response import BaseHTTPResponse
 from sanic.server import AsyncioServer
 
-from app import cors
+from app import cors, tracing
 from app.deps import Deps
 from app.health import Health
-from app.rest import asyncapi, conversations, docs, health, internal, messages, openapi
+from app.rest import asyncapi, conversations, docs, health, internal, messages, metrics, openapi
 from app.rest.errors import ErrorAnswers
 
 MAX_HEADER_BYTES = 16_384
@@ -24,19 +25,37 @@ HEADER_TIMEOUT = 10
 KEEP_ALIVE = 75
 POLL_INTERVAL = 0.05
 
-App = Sanic[Config, SimpleNamespace]
+# What is asked every few seconds by whoever watches us makes no trace.
+UNTRACED = ("/health/", "/metrics")
 
 _log = logging.getLogger(__name__)
 
 
-class ServiceRequest(Request[App, SimpleNamespace]):
+_Sanic = Sanic[Config, SimpleNamespace]
+
+
+class App(_Sanic):
+    """The application; each call goes on with the trace of its caller."""
+
+    async def handle_request(self, request: Request[Any, Any]) -> None:
+        if request.path.startswith(UNTRACED):
+            await super().handle_request(request)
+        else:
+            with tracing.entry("HTTP", request.headers.get("traceparent")):
+                await super().handle_request(request)
+
+
+class ServiceRequest(Request[_Sanic, SimpleNamespace]):
     """A request as routes take it: HEAD is GET, and what is no address leads nowhere, where Sanic would raise."""
+
+    __slots__ = ("started",)
 
     def __init__(self, url_bytes: bytes, *args: Any, **kwargs: Any) -> None:
         try:
             super().__init__(url_bytes, *args, **kwargs)
         except BadURL:
             super().__init__(b"/", *args, **kwargs)
+        self.started = time.perf_counter()
         if self.method == "HEAD":
             # What GET answers; Sanic keeps the body to itself.
             self.method = "GET"
@@ -45,7 +64,7 @@ class ServiceRequest(Request[App, SimpleNamespace]):
 def create_app(deps: Deps, state: Health) -> App:
     """Make the application; everything it needs is built by the caller, and nothing at its start."""
     # One name for each instance: Sanic keeps a registry of them for the process.
-    app: App = Sanic(f"chat-service-{uuid4().hex[:8]}", request_class=ServiceRequest, configure_logging=False)
+    app = App(f"chat-service-{uuid4().hex[:8]}", request_class=ServiceRequest, configure_logging=False)
     app.config.update(
         ACCESS_LOG=False,
         REQUEST_MAX_SIZE=deps.settings.max_body_bytes,
@@ -66,10 +85,12 @@ def create_app(deps: Deps, state: Health) -> App:
         docs.blueprint,
     ):
         app.blueprint(blueprint)
+    if deps.settings.metrics_port is None:
+        app.blueprint(metrics.blueprint)
     app.ctx.openapi = openapi.document(app.router.routes)
     app.ctx.asyncapi = asyncapi.document()
     app.register_middleware(_preflight, "request")
-    app.register_middleware(_cross_origin, "response")
+    app.register_middleware(_answered, "response")
     return app
 
 
@@ -79,10 +100,12 @@ async def _preflight(request: Request) -> HTTPResponse | None:
     return None
 
 
-async def _cross_origin(request: Request, response: BaseHTTPResponse) -> HTTPResponse | None:
+async def _answered(request: ServiceRequest, response: BaseHTTPResponse) -> HTTPResponse | None:
+    """Say which origins may read an answer, and count it."""
     allowed = request.app.ctx.deps.settings.allowed_origins
     origin = request.headers.get("origin")
     response.headers.update(cors.headers(origin, allowed, preflight=request.method == "OPTIONS"))
+    metrics.count(request, request.started, response)
     return None
 
 

@@ -58,6 +58,7 @@ TAGS: dict[str, tuple[str, str | None]] = {
     "users": ("Profiles, which the host application owns.", INTERNAL),
     "admin": ("What its operators see and do.", INTERNAL),
     "health": ("Whether this process is alive and can serve.", None),
+    "metrics": ("What this process counts and measures.", None),
     "docs": ("This document, that of the socket's events, and a page that shows both.", None),
 }
 

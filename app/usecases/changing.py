@@ -14,7 +14,7 @@ from uuid import UUID
 
 from tortoise.transactions import in_transaction
 
-from app import eventlog, events, ids, store
+from app import eventlog, events, ids, store, tracing
 from app.auth.actor import Actor
 from app.deps import Deps
 from app.errors import Forbidden, NotFound, Unauthorized
@@ -76,25 +76,31 @@ async def changing(deps: Deps, conversation_id: UUID, actor: Actor | None) -> As
 
     Raises NotFound, Forbidden for a stranger, Unauthorized for a user who was deleted.
     """
-    async with in_transaction():
-        head = await store.row(LOCK, conversation_id)
-        user_id, second = ("", 0) if actor is None else (actor.user_id, actor.issued_second)
-        state = await store.row(STATE, conversation_id, user_id, second) if head else None
-        if head is None or state is None:
-            raise NotFound(f"There is no conversation {ids.to_wire(ids.CONVERSATION, conversation_id)!r}")
-        if state["is_refused"]:
-            raise Unauthorized("The user was deleted")
-        if actor is not None and state["role"] is None:
-            raise Forbidden("You are not a participant of this conversation")
-        conversation = Changing(conversation_id, head, state)
-        yield conversation
-        if conversation.entries and not conversation.dissolved:
-            await eventlog.append(conversation_id, conversation.entries)
-            await deps.outbox.append(conversation_id, conversation.webhooks)
+    with tracing.span("transaction"):
+        async with in_transaction():
+            conversation = await _held(conversation_id, actor)
+            yield conversation
+            if conversation.entries and not conversation.dissolved:
+                await eventlog.append(conversation_id, conversation.entries)
+                await deps.outbox.append(conversation_id, conversation.webhooks)
     if conversation.dissolved:
         deps.fanout.close_room(conversation_id, events.conversation_deleted(conversation_id))
         return
     for change in conversation.changes:
-        deps.fanout.announce(change)
+        deps.fanout.announce(change, tracing.traceparent())
     if conversation.webhooks:
         deps.outbox.wake()
+
+
+async def _held(conversation_id: UUID, actor: Actor | None) -> Changing:
+    """Lock a conversation in the open transaction, and look whether the actor may change it."""
+    head = await store.row(LOCK, conversation_id)
+    user_id, second = ("", 0) if actor is None else (actor.user_id, actor.issued_second)
+    state = await store.row(STATE, conversation_id, user_id, second) if head else None
+    if head is None or state is None:
+        raise NotFound(f"There is no conversation {ids.to_wire(ids.CONVERSATION, conversation_id)!r}")
+    if state["is_refused"]:
+        raise Unauthorized("The user was deleted")
+    if actor is not None and state["role"] is None:
+        raise Forbidden("You are not a participant of this conversation")
+    return Changing(conversation_id, head, state)

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, structs
 from tortoise.exceptions import IntegrityError
 
-from app import cursors, events, ids, queries, store, views
+from app import cursors, events, ids, queries, store, tracing, views
 from app.auth import policy
 from app.auth.actor import Actor
 from app.deps import Deps
@@ -46,9 +46,9 @@ WITH created AS (
     INSERT INTO conversation_heads (conversation_id, last_seq, last_message_seq, activity_at)
     SELECT id, 0, 0, created_at FROM created
 ), told AS (
-    INSERT INTO webhooks (id, event, conversation_id, seq, user_id, data, created_at)
+    INSERT INTO webhooks (id, event, conversation_id, seq, user_id, data, created_at, traceparent)
     SELECT id, 'conversation.created', id, 0, $5::varchar,
-           json_build_object('type', $2::text, 'participantIds', $9::text[])::jsonb, created_at
+           json_build_object('type', $2::text, 'participantIds', $9::text[])::jsonb, created_at, $14
     FROM created WHERE $13
 )
 INSERT INTO participants (conversation_id, user_id, role, joined_at, last_read_seq)
@@ -138,6 +138,7 @@ async def create_conversation(
             fingerprint,
             actor.issued_second,
             deps.outbox.is_on,
+            tracing.traceparent(),
         )
     except IntegrityError:
         created = None

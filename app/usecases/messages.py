@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
-from app import cursors, events, ids, queries, store, views
+from app import cursors, events, ids, queries, store, tracing, views
 from app.auth import policy
 from app.auth.actor import Actor
 from app.deps import Deps
@@ -61,7 +61,7 @@ def _announce(deps: Deps, new: NewMessage, stored: Stored) -> MessageView:
     if stored.is_revealing:
         deps.fanout.reveal(new.conversation_id)
     else:
-        deps.fanout.announce(events.message_new(new.conversation_id, message))
+        deps.fanout.announce(events.message_new(new.conversation_id, message), new.traceparent)
     deps.outbox.wake()
     return message
 
@@ -80,6 +80,7 @@ def _new_message(actor: Actor, conversation_id: UUID, command: SendMessage) -> N
         client_message_id=command.client_message_id,
         fingerprint=fingerprint,
         token_second=actor.issued_second,
+        traceparent=tracing.traceparent(),
     )
 
 
@@ -106,7 +107,8 @@ async def edit_message(deps: Deps, actor: Actor, message_id: UUID, command: Edit
         if command.content != row["content"]:
             row["content"] = command.content
             row["updated_at"] = await _now()
-            await Message.filter(id=message_id).update(content=row["content"], updated_at=row["updated_at"])
+            with tracing.span("UPDATE messages", "client", {"db.system.name": "postgresql"}):
+                await Message.filter(id=message_id).update(content=row["content"], updated_at=row["updated_at"])
             change = events.message_updated(
                 conversation.conversation_id, conversation.next_seq, message_id, row["content"], row["updated_at"]
             )
@@ -124,7 +126,8 @@ async def delete_message(deps: Deps, actor: Actor, message_id: UUID) -> None:
         policy.check_delete(actor, row, conversation.owner_id)
         if row["deleted_at"] is None:
             at = await _now()
-            await Message.filter(id=message_id).update(content="", attachments=[], deleted_at=at)
+            with tracing.span("UPDATE messages", "client", {"db.system.name": "postgresql"}):
+                await Message.filter(id=message_id).update(content="", attachments=[], deleted_at=at)
             note_deletion(conversation, {**row, "deleted_at": at}, actor.user_id)
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from app import events, ids, queries, store
+from app import events, ids, metrics, queries, store
 from app.auth import policy
 from app.auth.actor import Actor
 from app.deps import Deps
@@ -84,6 +84,7 @@ async def announce(deps: Deps, changes: Sequence[PresenceChange]) -> None:
         await deps.outbox.append_presence(change)
         event = events.user_presence(change.user_id, change.number, is_online=change.is_online)
         deps.fanout.tell(await _contacts(deps, change.user_id), event)
+        metrics.of(metrics.PRESENCE_CHANGES, "online" if change.is_online else "offline").inc()
     await deps.presence.told(changes)
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 
-from app import events
+from app import events, tracing
 from app.gathering import Gathering
 from app.settings import Settings
 from app.store import Row
@@ -45,6 +45,13 @@ class Outcome:
         return self.status is not None and 200 <= self.status < 300
 
     @property
+    def kind(self) -> str:
+        """Name the outcome, as one of few."""
+        if self.is_delivered:
+            return "delivered"
+        return "none" if self.status is None else f"{self.status // 100}xx"
+
+    @property
     def is_failure_of_master(self) -> bool:
         """Whether the way to the master or the master as a whole is at fault."""
         return self.status is None or self.status >= 500
@@ -58,7 +65,7 @@ class Sender:
         assert settings.webhook_secret is not None
         self._url = settings.webhook_url.reveal()
         self._session = session
-        self._message = Gathering(queue.messages)
+        self._message = Gathering(queue.messages, lambda _: tracing.statement(queue.MESSAGES))
         secrets = (settings.webhook_secret, settings.webhook_secret_previous)
         self._keys = [signing.keys_of(secret) for secret in secrets if secret is not None]
         self._previous_until = 0.0
@@ -68,6 +75,10 @@ class Sender:
 
         Raises what PostgreSQL raises where it is away: nothing was sent then.
         """
+        with tracing.follow("POST", "client", (row["traceparent"],), {"http.request.method": "POST"}):
+            return await self._attempt(row)
+
+    async def _attempt(self, row: Row) -> Outcome:
         for keys in self._in_order():
             if row["event"] == events.MESSAGE_CREATED:
                 row.update(await self._message(row["message_id"]))
@@ -101,7 +112,7 @@ class Sender:
         )
 
     async def _post(self, signed: Signed, row: Row) -> Outcome:
-        headers = {**signed.headers, "traceparent": payload.traceparent(row)}
+        headers = {**signed.headers, "traceparent": tracing.traceparent() or payload.traceparent(row)}
         try:
             async with self._session.post(
                 self._url, data=signed.body, headers=headers, allow_redirects=False
@@ -110,9 +121,12 @@ class Sender:
                 status = response.status
                 retry_after = read_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
         except TimeoutError:
+            tracing.describe(is_failure=True, error__type="timeout")
             return Outcome(None, "no answer in time")
         except (ClientError, OSError) as error:
+            tracing.describe(is_failure=True, error__type=type(error).__name__)
             return Outcome(None, _reason(error))
+        tracing.describe(is_failure=status >= 400, http__response__status_code=status)
         if 200 <= status < 300:
             return Outcome(status)
         return Outcome(status, f"answered {status}", retry_after)

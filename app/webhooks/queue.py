@@ -104,6 +104,19 @@ FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::float8[], $6::int
 WHERE w.id = settled.id AND w.lease = settled.lease
 """
 
+# How much waits, counted up to a bound, and for how long the oldest has been due. What was never tried is due from
+# the moment it was written, and in the order of the ids.
+BACKLOG = """
+SELECT (
+           SELECT count(*) FROM (SELECT 1 FROM webhooks WHERE state IN ('new', 'due') LIMIT 100000) counted
+       ) AS pending,
+       extract(epoch FROM now() - least(
+           (SELECT created_at FROM webhooks WHERE state = 'new' ORDER BY id LIMIT 1),
+           (SELECT min(due_at) FROM webhooks WHERE state = 'due'),
+           now()
+       ))::float8 AS oldest
+"""
+
 # A transition that came while an older one was under way has taken its row, and waits for the end of its lease.
 RENEW_PRESENCE = f"""
 UPDATE webhooks w SET due_at = now() + interval '{LEASE:g} seconds'
@@ -189,6 +202,13 @@ async def messages(message_ids: Collection[UUID]) -> list[Row]:
     """Read what messages say now, in their order; `content` is None where one is gone with its conversation."""
     found = {row["id"]: row for row in await store.rows(MESSAGES, list(message_ids))}
     return [found[message_id] for message_id in message_ids]
+
+
+async def backlog() -> tuple[int, float]:
+    """Tell how many webhooks wait, up to 100,000, and for how many seconds the oldest has been due."""
+    found = await store.row(BACKLOG)
+    assert found is not None
+    return found["pending"], found["oldest"]
 
 
 async def expire() -> int:

@@ -8,15 +8,15 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from app import database, outbox, redis_client
+from app import database, metrics, outbox, redis_client
 from app.bus import Bus
 from app.database import Database
 from app.health import Health
+from app.listener import listening
 from app.process import bind, calm_collector, stop_signals
 from app.settings import Settings
 from app.supervisor import Supervisor, supervised
 from app.webhooks import delivery
-from app.webhooks.listener import listening
 from app.webhooks.worker import CONNECTIONS, Worker
 
 _log = logging.getLogger(__name__)
@@ -40,9 +40,9 @@ async def working(settings: Settings) -> AsyncIterator[None]:
         async with (
             supervised() as supervisor,
             _worker(settings, known, supervisor) as worker,
-            listening(port, health),
+            listening(port, metrics.WORKER, health),
         ):
-            _log.info("delivering webhooks, health on %d", settings.worker_port)
+            _log.info("delivering webhooks, health and metrics on %d", settings.worker_port)
             try:
                 yield
             finally:
@@ -58,6 +58,8 @@ async def _worker(settings: Settings, known: Database, supervisor: Supervisor) -
     async with delivery.sender(settings, CONNECTIONS) as sender:
         worker = Worker(settings, sender)
         bus.attach(worker.wake, worker.wake)
+        metrics.DATABASE_UP.set_function(lambda: not known.is_away)
+        metrics.REDIS_UP.set_function(lambda: bus.is_listening)
         await bus.subscribe([outbox.CHANNEL])
         supervisor.loop("watch", known.watch_forever)
         supervisor.loop("listen", bus.listen_forever)

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from app import ids
+from app import ids, metrics
 from app.database import AWAY
 from app.settings import Settings
 from app.store import Row
@@ -47,6 +47,7 @@ SETTLE_PAUSE = 0.02
 RENEW_INTERVAL = 8.0
 CLEANING_INTERVAL = 10.0
 CLEANED_AT_ONCE = 1000
+MEASURING_INTERVAL = 5.0
 
 _START = UUID(int=0)
 _log = logging.getLogger(__name__)
@@ -80,10 +81,11 @@ class Worker:
         supervisor.loop("settle", self._settle_forever, AWAY)
         supervisor.loop("renew", self._renew_forever, AWAY)
         supervisor.loop("clean", self._clean_forever, AWAY)
-        for number in range(FIRST_SENDERS):
-            supervisor.loop(f"send {number}", lambda: self._send_forever(self._lanes))
-        for number in range(RETRY_SENDERS):
-            supervisor.loop(f"retry {number}", lambda: self._send_forever(self._retries))
+        supervisor.loop("measure", _measure_forever, AWAY)
+        for _ in range(FIRST_SENDERS):
+            supervisor.loop("send", lambda: self._send_forever(self._lanes))
+        for _ in range(RETRY_SENDERS):
+            supervisor.loop("retry", lambda: self._send_forever(self._retries))
 
     def wake(self, *_: Any) -> None:
         """Look at once for what is due."""
@@ -201,11 +203,13 @@ class Worker:
         return outcome.is_delivered
 
     def _judge(self, row: Row, outcome: Outcome) -> None:
+        metrics.of(metrics.WEBHOOK_ATTEMPTS, outcome.kind).inc()
         was_open = self._breaker.is_open
         if outcome.is_failure_of_master:
             self._breaker.failed(_lane(row))
         else:
             self._breaker.answered()
+        metrics.WEBHOOK_BREAKER_OPEN.set(self._breaker.is_open)
         if self._breaker.is_open and not was_open:
             _log.warning("the master does not take webhooks (%s): one a second is tried", outcome.error)
         elif was_open and not self._breaker.is_open:
@@ -214,6 +218,7 @@ class Worker:
     def _note(self, row: Row, outcome: Outcome) -> None:
         state, delay = self._next(row, outcome)
         if state == "dead":
+            metrics.WEBHOOK_DEAD.inc()
             _log.error("the webhook %s (%s) is dead: %s", webhook_id(row), row["event"], outcome.error)
         self._settled.append(Settled(row, state, delay, outcome.status, outcome.error))
         self._outcomes.set()
@@ -278,11 +283,20 @@ class Worker:
     async def _clean_forever(self) -> None:
         """Give up on what is too old, and forget what was delivered long ago."""
         while True:
-            await queue.expire()
+            metrics.WEBHOOK_DEAD.inc(await queue.expire())
             before = ids.first_of(time.time() - self._settings.webhook_retention_days * 86_400)
             while await queue.forget(before, CLEANED_AT_ONCE):
                 continue
             await asyncio.sleep(CLEANING_INTERVAL)
+
+
+async def _measure_forever() -> None:
+    """Tell the metrics how much waits, and for how long."""
+    while True:
+        pending, oldest = await queue.backlog()
+        metrics.WEBHOOK_PENDING.set(pending)
+        metrics.WEBHOOK_OLDEST_SECONDS.set(oldest)
+        await asyncio.sleep(MEASURING_INTERVAL)
 
 
 def _lane(row: Row) -> Hashable:

@@ -8,6 +8,7 @@ import redis.asyncio
 from clients import ear
 from leak import leaking
 from pods import pods
+from scraping import series
 
 
 @asynccontextmanager
@@ -50,6 +51,11 @@ async def test_the_last_of_everything_arrives_though_its_publish_was_lost(server
             assert told.get("lastMessage", {}).get("id", messages.get(fresh)) == first["id"]
             assert far.of("conversation:deleted") == [{"conversationId": doomed}]
             assert far.of("participant:removed")[0]["conversationId"] == group
+        told, repaired = [
+            (await series(anna.session, pod.http))["chat_gaps_repaired_total",] for pod in (one, two)
+        ]
+        assert told == 0
+        assert repaired >= 1
 
 
 @pytest.mark.parametrize("is_last", [True, False], ids=["the last word", "more follows"])

@@ -7,6 +7,7 @@ import pytest
 from clients import ear
 from memory import Growth, on_linux
 from pods import pods, until
+from scraping import series
 from stuck import stuck_client
 
 MAX_UNSENT_BYTES = 1 << 20
@@ -53,6 +54,7 @@ async def test_clients_that_do_not_read_are_cut_and_cost_what_may_wait_for_them(
             # What may wait for each of them, and as much once more for all else.
             assert growth.peak <= (STUCK + 1) * MAX_UNSENT_BYTES
             assert [message["seq"] for message in reader.of("message:new")] == said
+            assert (await series(anna.session, pod.http))["chat_slow_consumers_total",] == STUCK
         for other in others:
             async with ear(pod, other.user_id) as again:
                 assert await synced(again, room) == said

@@ -24,7 +24,9 @@ from app import ids
 from app.health import Health
 from app.rest.app import create_app
 
-APP = create_app(SimpleNamespace(settings=SimpleNamespace(max_body_bytes=262_144)), Health(None))
+APP = create_app(
+    SimpleNamespace(settings=SimpleNamespace(max_body_bytes=262_144, metrics_port=None)), Health(None)
+)
 DOCUMENT = APP.ctx.openapi
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 OPERATIONS = [(method, path) for path, methods in DOCUMENT["paths"].items() for method in methods]
