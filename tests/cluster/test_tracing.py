@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+import signal
 import sys
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import asyncpg
 import pytest
 from clients import Master, Rest, ear, somebody, token
 from otlp import collecting
-from pods import Pod, Worker
+from pods import Pod, Worker, free_port
 from receiver import WEBHOOK_SECRET, receiver
 
 SECRETIVE = "Nobody but us reads this"
@@ -210,6 +211,22 @@ async def test_what_fails_unexpectedly_is_logged_once_with_its_trace(traced, ser
         await found.collector.wait("the call", lambda: len(found.collector.trace(trace_id)) > 1)
         (call,) = [span for span in found.collector.trace(trace_id) if span.parent_id == place.split("-")[2]]
         assert call.is_failure
+
+
+async def test_a_collector_that_is_away_holds_up_nothing(servers, http, tmp_path):
+    nobody = f"http://127.0.0.1:{free_port()}"
+    pod = Pod(servers.environment(OTEL_EXPORTER_OTLP_ENDPOINT=nobody), tmp_path / "pod.log")
+    await pod.start()
+    try:
+        user_id = somebody()
+        anna = Rest(http, pod.http, user_id, token(user_id))
+        assert (await anna.get("/api/conversations")).status == 200
+        pod.signal(signal.SIGTERM)
+        # The exporter would go on for ten seconds.
+        async with asyncio.timeout(8):
+            assert await pod.exit_code() == 0
+    finally:
+        await pod.kill()
 
 
 @pytest.mark.parametrize(
