@@ -24,7 +24,7 @@ run: install ## Start everything on this machine: PostgreSQL, Valkey, the servic
 	@exec $(BIN)/chat-service dev
 
 test: install ## Run the tests on real PostgreSQL and Valkey
-	$(BIN)/python -m pytest -m "not browser and not chart and not image"
+	$(BIN)/python -m pytest -m "not browser and not chart and not image" $(if $(DATABASE_URL)$(REDIS_URL),,-n 2 --dist loadfile)
 
 test-browser: install ## Run the tests of the demo page in headless Chromium
 	$(BIN)/python -m pytest -m browser

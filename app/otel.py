@@ -1,5 +1,6 @@
 """Spans by OpenTelemetry's SDK, sent by OTLP over HTTP: sampler, endpoint and queue as the environment says."""
 
+import threading
 from collections.abc import Iterable
 from contextlib import nullcontext
 from contextvars import Token
@@ -25,6 +26,9 @@ _KINDS: dict[Kind, SpanKind] = {
     "producer": SpanKind.PRODUCER,
     "consumer": SpanKind.CONSUMER,
 }
+# A collector that is away must not hold up the end of the process: its exporter tries for longer.
+STOP_PATIENCE = 2.0
+
 _NO_SPAN = nullcontext()
 _NOWHERE = Context()
 _propagator = TraceContextTextMapPropagator()
@@ -62,7 +66,7 @@ class OpenTelemetry:
         }
         # What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say comes before our own.
         resource = Resource.create(ours).merge(OTELResourceDetector().detect())
-        self._provider = TracerProvider(resource=resource)
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("chat-service")
 
@@ -105,8 +109,10 @@ class OpenTelemetry:
         return f"00-{found.trace_id:032x}-{found.span_id:016x}-0{found.trace_flags & 1}"
 
     def stop(self) -> None:
-        """Send what waits."""
-        self._provider.shutdown()
+        """Send what waits, as far as that is possible in two seconds."""
+        sending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        sending.start()
+        sending.join(STOP_PATIENCE)
 
 
 def _place(traceparent: str) -> Context:

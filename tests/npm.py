@@ -1,5 +1,6 @@
 """Packages of npm for tests, with the Node.js of a wheel."""
 
+import fcntl
 import subprocess
 from pathlib import Path
 
@@ -13,6 +14,13 @@ INSTALL_TIMEOUT = 100
 
 def install(folder: Path) -> None:
     """Install what a folder's package-lock.json names, unless that was done since it last changed."""
+    # Tests may run in several processes.
+    with (folder / "package-lock.json").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _install(folder)
+
+
+def _install(folder: Path) -> None:
     installed = folder / "node_modules" / ".package-lock.json"
     if installed.exists() and installed.stat().st_mtime >= (folder / "package-lock.json").stat().st_mtime:
         return

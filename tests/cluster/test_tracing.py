@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+import signal
 import sys
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import asyncpg
 import pytest
 from clients import Master, Rest, ear, somebody, token
 from otlp import collecting
-from pods import Pod, Worker
+from pods import Pod, Worker, free_port
 from receiver import WEBHOOK_SECRET, receiver
 
 SECRETIVE = "Nobody but us reads this"
@@ -212,6 +213,22 @@ async def test_what_fails_unexpectedly_is_logged_once_with_its_trace(traced, ser
         assert call.is_failure
 
 
+async def test_a_collector_that_is_away_holds_up_nothing(servers, http, tmp_path):
+    nobody = f"http://127.0.0.1:{free_port()}"
+    pod = Pod(servers.environment(OTEL_EXPORTER_OTLP_ENDPOINT=nobody), tmp_path / "pod.log")
+    await pod.start()
+    try:
+        user_id = somebody()
+        anna = Rest(http, pod.http, user_id, token(user_id))
+        assert (await anna.get("/api/conversations")).status == 200
+        pod.signal(signal.SIGTERM)
+        # The exporter would go on for ten seconds.
+        async with asyncio.timeout(8):
+            assert await pod.exit_code() == 0
+    finally:
+        await pod.kill()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("OTEL_TRACES_EXPORTER", "zipkin"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")],
@@ -230,7 +247,7 @@ async def test_what_cannot_be_had_is_named_at_start(servers, name, value):
 async def test_where_it_is_off_neither_tracer_nor_exporter_is_imported():
     # Libraries of ours import requests, and OpenTelemetry's API and metrics, wherever they are installed.
     names = "{'app.otel', 'opentelemetry.sdk.trace', 'opentelemetry.exporter'}"
-    script = f"import sys, app.__main__; print({names} & sys.modules.keys())"
+    script = f"import sys, app.__main__, app.server; print({names} & sys.modules.keys())"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
     said, _ = await process.communicate()
     assert said.decode().strip() == "set()"
