@@ -29,7 +29,7 @@ def token(user_id: str, *, secret: str = SECRET, **claims: Any) -> str:
         "externalUserId": user_id,
         "permissions": ["chat:read", "chat:write"],
         "iat": now,
-        "exp": now + 600,
+        "exp": now + 21_600,
         "iss": ISSUER,
         **claims,
     }

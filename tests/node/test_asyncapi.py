@@ -12,7 +12,10 @@ from app.rest import asyncapi
 
 DOCUMENT = asyncapi.document()
 MESSAGES = DOCUMENT["channels"]["socket"]["messages"]
-SPELLED = {value for name, value in vars(events).items() if name.isupper() and isinstance(value, str)}
+# Those with a dot are webhooks'.
+SPELLED = {
+    value for name, value in vars(events).items() if name.isupper() and isinstance(value, str) and "." not in value
+}
 
 
 def named(action):

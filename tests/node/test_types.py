@@ -25,7 +25,10 @@ declare const conversation: { id: string; lastSeq: number };
 declare const conversationId: string;
 declare const messageId: string;
 """
-SPELLED = {value for name, value in vars(events).items() if name.isupper() and isinstance(value, str)}
+# Those with a dot are webhooks'.
+SPELLED = {
+    value for name, value in vars(events).items() if name.isupper() and isinstance(value, str) and "." not in value
+}
 
 
 def block(start):

@@ -51,7 +51,7 @@ async def deps(servers, monkeypatch):
     monkeypatch.setattr(database, "POOL_SIZE", CONNECTIONS)
     told: list[Any] = []
     silent = SimpleNamespace(
-        announce=told.append,
+        announce=lambda change, *_: told.append(change),
         tell=lambda *_: None,
         tell_room=lambda *_: None,
         close_room=lambda *_: None,
@@ -74,6 +74,7 @@ async def deps(servers, monkeypatch):
             limits=SimpleNamespace(check=unlimited),
             presence=None,
             receipts=SimpleNamespace(announce=unlimited),
+            is_refused=None,
         )
 
 

@@ -77,7 +77,6 @@ def new(conversation_id, sender: str, client_message_id: str | None = None) -> s
         client_message_id,
         fingerprint,
         int(time.time()),
-        True,
     )
 
 
@@ -206,7 +205,9 @@ CASES: dict[str, Case] = {
     "dissolve": Case(lambda _: (conversations.DISSOLVE, CROWD), CROWD_SIZE + 2, pages=20 * CROWD_SIZE),
     # At most every 30 s, and the messages only below a million: to count is to read.
     "stats": Case(
-        lambda _: (admin.STATS, ids.first_of(time.time() - 86_400)), 130_000, whole={"users", "conversations"}
+        lambda _: (admin.STATS, ids.first_of(time.time() - 86_400)),
+        130_000,
+        whole={"users", "conversations", "webhooks"},
     ),
     "stats, messages": Case(lambda _: (admin.COUNT_MESSAGES,), 500_000, whole={"messages"}),
     "erase": Case(lambda _: (chores.STRETCH, CROWD, ERASED, 1000, chores.PIECE), chores.PIECE + 1),

@@ -53,7 +53,7 @@ def handmade(header, claims):
         token("anna", exp=None),
         token("anna", exp="tomorrow"),
         token("anna", exp=True),
-        token("anna", exp=str(NOW + 600)),
+        token("anna", exp=str(NOW + 21_600)),
         token("anna", iss="somebody-else"),
         token("anna", iss=None),
         token("anna", nbf=NOW + 3600),
@@ -64,8 +64,8 @@ def handmade(header, claims):
         token("anna", externalUserId=7),
         token("anna", externalUserId={"id": "anna"}),
         token("anna", externalUserId=None, sub="x" * 129),
-        handmade({"alg": "none", "typ": "JWT"}, {"sub": "anna", "iss": ISSUER, "exp": NOW + 600}),
-        jwt.encode({"sub": "anna", "iss": ISSUER, "exp": NOW + 600}, SECRET * 2, "HS512"),
+        handmade({"alg": "none", "typ": "JWT"}, {"sub": "anna", "iss": ISSUER, "exp": NOW + 21_600}),
+        jwt.encode({"sub": "anna", "iss": ISSUER, "exp": NOW + 21_600}, SECRET * 2, "HS512"),
     ],
 )
 def test_what_is_wrong_is_refused_without_a_reason(text):
@@ -93,7 +93,7 @@ def test_an_external_user_id_that_is_null_is_no_reason_to_fall_back():
         (token("anna", iat=NOW + 3600), "anna"),
         (token("anna", iat=None), "anna"),
         (token("anna", aud="somebody"), "anna"),
-        (token("anna", exp=NOW + 600.5), "anna"),
+        (token("anna", exp=NOW + 21_600.5), "anna"),
     ],
 )
 def test_what_is_right_names_its_user(text, user_id):
