@@ -54,6 +54,9 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         presence=Presence(redis),
         receipts=Receipts(redis, fanout, supervisor),
         is_refused=Gathering(store.are_refused, lambda _: tracing.statement(store.REFUSED)),
+        announce_presence=Gathering(
+            lambda asked: presence.announce_together(deps, asked), lambda _: tracing.statement(presence.CONTACTS)
+        ),
     )
     fanout.welcome = lambda conversation_id, user_id: conversations.welcome(
         deps, conversation_id, [user_id], here=True

@@ -1,5 +1,6 @@
 """All that a use-case may reach."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.auth.tokens import TokenVerifier
@@ -8,7 +9,7 @@ from app.fanout import Fanout
 from app.gathering import Gathering
 from app.limits import Limits
 from app.outbox import Outbox
-from app.presence import Presence
+from app.presence import Presence, PresenceChange
 from app.receipts import Receipts
 from app.settings import Settings
 from app.writer import Writer
@@ -27,3 +28,5 @@ class Deps:
     receipts: Receipts
     # Tells of a token, by its user and the second in which it was issued, whether that user was deleted.
     is_refused: Gathering[tuple[str, int], bool]
+    # Tells who came online by connecting.
+    announce_presence: Gathering[Sequence[PresenceChange], None]

@@ -42,8 +42,13 @@ FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::uuid[], $7::te
 # One that is late, because its pod was, is of no use any more, and a master must never see it after a newer one.
 APPEND_PRESENCE = """
 INSERT INTO webhooks (id, event, seq, user_id, state, created_at, expires_at)
-SELECT $1, $2, $3, $4::varchar, 'due', $5::timestamptz, $5::timestamptz + interval '10 minutes'
-WHERE NOT EXISTS (SELECT 1 FROM webhooks WHERE conversation_id IS NULL AND user_id = $4::varchar AND seq >= $3)
+SELECT told.id, told.event, told.seq, told.user_id, 'due', told.at, told.at + interval '10 minutes'
+FROM unnest($1::uuid[], $2::varchar[], $3::bigint[], $4::varchar[], $5::timestamptz[])
+     AS told (id, event, seq, user_id, at)
+WHERE NOT EXISTS (
+    SELECT 1 FROM webhooks w WHERE w.conversation_id IS NULL AND w.user_id = told.user_id AND w.seq >= told.seq
+)
+ORDER BY told.user_id
 ON CONFLICT (user_id) WHERE conversation_id IS NULL AND state = 'due' DO UPDATE
 SET id = EXCLUDED.id, event = EXCLUDED.event, seq = EXCLUDED.seq, created_at = EXCLUDED.created_at,
     expires_at = EXCLUDED.expires_at, attempts = 0, step = 0, last_status_code = NULL, last_error = NULL,
@@ -101,14 +106,20 @@ class Outbox:
             tracing.traceparent(),
         )
 
-    async def append_presence(self, change: PresenceChange) -> None:
-        """Write that a user came or went; the same transition twice is one."""
-        if not self.is_on:
+    async def append_presence(self, changes: Sequence[PresenceChange]) -> None:
+        """Write who came and went; the same transition twice is one, and of a user's the newest counts."""
+        if not self.is_on or not changes:
             return
-        event = events.USER_CAME if change.is_online else events.USER_WENT
-        # Numbers follow the clock, in milliseconds.
-        at = datetime.fromtimestamp(change.number / 1000, UTC)
-        await store.rows(APPEND_PRESENCE, ids.new_id(), event, change.number, change.user_id, at)
+        newest = {change.user_id: change for change in sorted(changes, key=lambda change: change.number)}.values()
+        await store.rows(
+            APPEND_PRESENCE,
+            [ids.new_id() for _ in newest],
+            [events.USER_CAME if change.is_online else events.USER_WENT for change in newest],
+            [change.number for change in newest],
+            [change.user_id for change in newest],
+            # Numbers follow the clock, in milliseconds.
+            [datetime.fromtimestamp(change.number / 1000, UTC) for change in newest],
+        )
         self.wake()
 
     def wake(self) -> None:

@@ -22,14 +22,17 @@ from app.usecases.access import require_participant
 SETTLE_INTERVAL = 0.5
 MAX_CONTACTS = 10_000
 
-# Who shares a conversation with somebody, large groups aside.
+# Who shares a conversation with each of these, large groups aside.
 CONTACTS = """
-SELECT DISTINCT other.user_id
-FROM participants mine JOIN participants other USING (conversation_id)
-WHERE mine.user_id = $1 AND other.user_id <> $1
-      AND ($3::text[] IS NULL OR other.user_id = ANY($3))
-      AND (SELECT count(*) FROM participants WHERE conversation_id = mine.conversation_id) <= $2
-LIMIT $4
+SELECT who.user_id, contact.user_id AS contact
+FROM unnest($1::varchar[]) AS who (user_id) CROSS JOIN LATERAL (
+    SELECT DISTINCT other.user_id
+    FROM participants mine JOIN participants other USING (conversation_id)
+    WHERE mine.user_id = who.user_id AND other.user_id <> who.user_id
+          AND ($3::text[] IS NULL OR other.user_id = ANY($3))
+          AND (SELECT count(*) FROM participants WHERE conversation_id = mine.conversation_id) <= $2
+    LIMIT $4
+) contact
 """
 
 _log = logging.getLogger(__name__)
@@ -68,24 +71,33 @@ async def online_among(deps: Deps, actor: Actor, user_ids: Sequence[str]) -> lis
     """Tell who of these is online, of those whom the actor shares a conversation with."""
     policy.require_read(actor)
     await deps.limits.check(Action.READ, actor.user_id)
-    known = set(await _contacts(deps, actor.user_id, list(user_ids)))
+    known = set((await _contacts(deps, [actor.user_id], list(user_ids)))[actor.user_id])
     asked = [user_id for user_id in dict.fromkeys(user_ids) if user_id in known or user_id == actor.user_id]
     return [one.user_id for one in await deps.presence.whereabouts(asked) if one.is_online]
 
 
-async def _contacts(deps: Deps, user_id: str, among: list[str] | None = None) -> list[str]:
-    found = await store.rows(CONTACTS, user_id, deps.settings.large_group, among, MAX_CONTACTS)
-    return [contact["user_id"] for contact in found]
+async def _contacts(deps: Deps, user_ids: Sequence[str], among: list[str] | None = None) -> dict[str, list[str]]:
+    contacts: dict[str, list[str]] = {user_id: [] for user_id in user_ids}
+    for found in await store.rows(CONTACTS, list(contacts), deps.settings.large_group, among, MAX_CONTACTS):
+        contacts[found["user_id"]].append(found["contact"])
+    return contacts
 
 
 async def announce(deps: Deps, changes: Sequence[PresenceChange]) -> None:
     """Tell changes to the master, and each to those who share a conversation with the user; twice does no harm."""
+    await deps.outbox.append_presence(changes)
+    contacts = await _contacts(deps, [change.user_id for change in changes])
     for change in changes:
-        await deps.outbox.append_presence(change)
         event = events.user_presence(change.user_id, change.number, is_online=change.is_online)
-        deps.fanout.tell(await _contacts(deps, change.user_id), event)
+        deps.fanout.tell(contacts[change.user_id], event)
         metrics.of(metrics.PRESENCE_CHANGES, "online" if change.is_online else "offline").inc()
     await deps.presence.told(changes)
+
+
+async def announce_together(deps: Deps, asked: Sequence[Sequence[PresenceChange]]) -> list[None]:
+    """Tell the changes of all who connect at the same time."""
+    await announce(deps, [change for changes in asked for change in changes])
+    return [None] * len(asked)
 
 
 async def beat_forever(deps: Deps) -> None:
@@ -108,4 +120,5 @@ async def _announce_all(deps: Deps, found: Awaitable[list[PresenceChange]]) -> N
     except AWAY as error:
         _log.debug("presence pauses, Redis is away: %s", error)
         return
-    await announce(deps, changes)
+    if changes:
+        await announce(deps, changes)

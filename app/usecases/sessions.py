@@ -6,7 +6,6 @@ from app.deps import Deps
 from app.errors import Unauthorized
 from app.limits import Action
 from app.rooms import Subscriber
-from app.usecases import presence
 
 
 async def authenticate(deps: Deps, token: str) -> Actor:
@@ -45,7 +44,8 @@ async def connect(deps: Deps, actor: Actor, subscriber: Subscriber) -> None:
     """
     changes = await deps.presence.opened(subscriber.user_id)
     try:
-        await presence.announce(deps, changes)
+        if changes:
+            await deps.announce_presence(changes)
         await deps.fanout.attach(subscriber, lambda: _refuse(deps, actor))
     except BaseException:
         await deps.presence.closed(subscriber.user_id)
