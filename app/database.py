@@ -47,7 +47,14 @@ _LATEST = max(path.stem for path in Path(migrations.__file__).parent.glob("[0-9]
 LAST_MIGRATION = "SELECT true FROM tortoise_migrations WHERE app = $1 AND name = $2"
 _log = logging.getLogger(__name__)
 
-# What asyncpg, the event loop and the kernel raise when PostgreSQL is not there or goes away.
+# No patience helps a command against these; a process that serves waits until somebody has mended it.
+_REFUSED = (
+    asyncpg.ClientConfigurationError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+
+# What asyncpg, the event loop and the kernel raise when PostgreSQL is not there, goes away or does not let us in.
 AWAY = (
     OSError,
     TimeoutError,
@@ -58,14 +65,7 @@ AWAY = (
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,
     asyncpg.ReadOnlySQLTransactionError,
-)
-
-
-# No patience helps against these.
-_REFUSED = (
-    asyncpg.ClientConfigurationError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
+    *_REFUSED,
 )
 
 
@@ -163,13 +163,18 @@ class Database:
         await self._looked.wait()
 
     async def watch_forever(self) -> None:
-        """Look every second whether PostgreSQL answers."""
+        """Look every second whether PostgreSQL answers; each reason why not is told once."""
+        told = ""
         while True:
             try:
                 await self._watch()
             except AWAY as error:
-                if not self.is_away:
-                    _log.warning("PostgreSQL is away: %s", str(error) or type(error).__name__)
+                reason = str(error) or type(error).__name__
+                if reason != told or not self.is_away:
+                    _log.warning("PostgreSQL is away: %s", reason)
+                told = reason
+            finally:
+                # Whoever waits for the first look must not wait for ever, whatever it came to.
                 self.is_away = True
                 self._looked.set()
             await asyncio.sleep(WATCH_INTERVAL)

@@ -223,6 +223,8 @@ def _announce(settings: Settings, options: DevOptions, demo_port: int) -> None:
         f"  REST and internal API   http://{HOST}:{settings.http_port}",
         f"  Socket.IO               http://{HOST}:{settings.ws_port}",
     ]
+    if settings.webhook_url is not None:
+        lines.append(f"  Webhooks go to          {settings.webhook_url!r}")
     if not options.names("DATABASE_URL"):
         lines.append(f"  PostgreSQL              {settings.database_url.reveal()}")
     if not options.names("REDIS_URL"):
@@ -232,6 +234,7 @@ def _announce(settings: Settings, options: DevOptions, demo_port: int) -> None:
         ("AUTH_JWT_SECRET", settings.auth_jwt_secret.reveal()),
         ("AUTH_JWT_ISSUER", settings.auth_jwt_issuer),
         ("INTERNAL_API_SECRET", settings.internal_api_secret.reveal()),
+        ("WEBHOOK_SECRET", settings.webhook_secret.reveal() if settings.webhook_secret else ""),
     ):
         if not options.names(name):
             lines.append(f"  {name:<23} {value}   (for development only)")

@@ -5,12 +5,13 @@ import signal
 import tempfile
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 import redis.asyncio
 from clients import Rest, ear, somebody, token
-from pods import environment, pods, until
+from pods import Pod, environment, pods, until
 
 from app import database
 from app.dev.postgres import start_postgres
@@ -228,3 +229,22 @@ async def test_a_stopped_pod_hands_its_presence_back(folder, person):
         assert await control.keys("chat:pod:*") == []
         assert await control.zcard("chat:pods") == 0
         await control.aclose()
+
+
+async def test_a_pod_that_postgresql_does_not_let_in_waits_and_says_so_once(servers, tmp_path):
+    parts = urlsplit(servers.database_url)
+    refused = parts._replace(netloc=f"{parts.username}:wrong@{parts.hostname}:{parts.port}").geturl()
+    pod = Pod({**servers.environment(), "DATABASE_URL": refused}, tmp_path / "pod.log")
+    try:
+        await pod.start(ready=False)
+
+        async def is_told() -> bool:
+            return "PostgreSQL is away: password authentication failed" in pod.log.read_text()
+
+        await until(is_told, "why it waits")
+        pod.signal(signal.SIGTERM)
+        assert await pod.exit_code() == 0
+    finally:
+        await pod.kill()
+    assert pod.errors() == []
+    assert pod.log.read_text().count("PostgreSQL is away") == 1
