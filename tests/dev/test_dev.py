@@ -224,7 +224,7 @@ def test_a_stop_during_the_start_leaves_nothing(folder, command, step, number):
     dev = command("dev", **ports.env())
     dev.says(step)
     os.killpg(dev.process.pid, number)
-    assert dev.ends(10) == 0
+    assert dev.ends(30) == 0
     assert dev.out.endswith("Stopping\n")
     assert dev.err == ""
     assert processes_of(folder) == []

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import sys
 import tempfile
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -75,7 +76,7 @@ async def test_an_idle_worker_ends_at_once(stack):
 
 async def run(env, *arguments):
     process = await asyncio.create_subprocess_exec(
-        "python",
+        sys.executable,
         "-m",
         "app",
         *arguments,
