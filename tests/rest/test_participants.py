@@ -230,7 +230,9 @@ async def test_someone_removed_and_added_again_hears_what_follows(group, cluster
         for listener in (near, far):
             await listener.wait_for("message:new", 5)
             assert [message["content"] for message in listener.of("message:new")] == [f"{n}" for n in range(5)]
-            assert len(listener.of("conversation:new")) == len(listener.of("participant:removed")) == 5
+            assert len(listener.of("participant:removed")) == 5
+            # Which may come twice.
+            assert len(listener.of("conversation:new")) >= 5
 
 
 async def test_an_owner_who_leaves_hands_over_to_the_longest_standing(user, cluster):

@@ -172,6 +172,9 @@ class Socket {
   }
 
   #send(type, text) {
-    this.#webSocket?.send(ENGINE.MESSAGE + type + text);
+    // One that is closing would only complain: what was not acknowledged is sent again on the next.
+    if (this.#webSocket?.readyState === WebSocket.OPEN) {
+      this.#webSocket.send(ENGINE.MESSAGE + type + text);
+    }
   }
 }
