@@ -1,5 +1,6 @@
 """The only place where things are built: settings become what a process runs on."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -65,6 +66,10 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     session_ids = SessionIds(uuid4().hex[:12], settings.internal_api_secret)
     addresses = Addresses(redis, settings)
     foreign = ForeignSessions(addresses, session_ids, supervisor)
+
+    def in_database(name: str, work: Callable[[], Awaitable[None]]) -> None:
+        supervisor.loop(name, lambda: deps.database.when_there(work), database.AWAY)
+
     metrics.DATABASE_UP.set_function(lambda: not deps.database.is_away)
     metrics.REDIS_UP.set_function(lambda: bus.is_up)
     supervisor.loop("address", lambda: addresses.announce_forever(session_ids.pod))
@@ -77,13 +82,13 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     supervisor.loop("canary", fanout.canary.send_forever)
     supervisor.loop("sweep", fanout.sweep_forever)
     supervisor.loop("fill", fanout.repair.fill_forever, database.AWAY)
-    supervisor.loop("look", fanout.repair.look_forever, database.AWAY)
+    in_database("look", fanout.repair.look_forever)
     supervisor.loop("beat", lambda: presence.beat_forever(deps), database.AWAY)
     supervisor.loop("settle", lambda: presence.settle_forever(deps), database.AWAY)
-    supervisor.loop("clean", lambda: chores.clean_forever(deps), database.AWAY)
+    in_database("clean", lambda: chores.clean_forever(deps))
     if deps.outbox.is_on:
-        supervisor.loop("look for worker", lambda: deps.outbox.look_for_worker_forever(redis), database.AWAY)
-    supervisor.loop("chores", lambda: chores.work_forever(deps), database.AWAY)
+        in_database("look for worker", lambda: deps.outbox.look_for_worker_forever(redis))
+    in_database("chores", lambda: chores.work_forever(deps))
     return Pod(
         rest=RestServer(create_app(deps, health)),
         realtime=RealtimeServer(deps, health, supervisor, foreign, session_ids),

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -141,10 +141,19 @@ class Database:
     def __init__(self, url: Url) -> None:
         self._url = url
         # Until the first look has shown otherwise.
-        self.is_away = True
+        self._there = asyncio.Event()
         self._looked = asyncio.Event()
         # Set whenever PostgreSQL is there anew: what it has may be older than what was seen of it.
         self.returned = asyncio.Event()
+
+    @property
+    def is_away(self) -> bool:
+        return not self._there.is_set()
+
+    async def when_there(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something once PostgreSQL answers and is up to date: before that every statement would fail."""
+        await self._there.wait()
+        await work()
 
     @asynccontextmanager
     async def deadline(self) -> AsyncIterator[None]:
@@ -175,7 +184,7 @@ class Database:
                 told = reason
             finally:
                 # Whoever waits for the first look must not wait for ever, whatever it came to.
-                self.is_away = True
+                self._there.clear()
                 self._looked.set()
             await asyncio.sleep(WATCH_INTERVAL)
 
@@ -183,7 +192,7 @@ class Database:
         watching = await asyncpg.connect(**credentials(self._url), timeout=CONNECT_TIMEOUT)
         try:
             await self._await_migrations(watching)
-            self.is_away = False
+            self._there.set()
             self._looked.set()
             self.returned.set()
             while True:
@@ -196,7 +205,7 @@ class Database:
         """Wait until somebody has brought the database up to date: before that every statement would fail."""
         is_told = False
         while not await _is_migrated(watching):
-            self.is_away = True
+            self._there.clear()
             self._looked.set()
             if not is_told:
                 _log.warning("the database is not up to date, waiting for `chat-service migrate`")

@@ -108,7 +108,7 @@ class Outbox:
 
     async def append_presence(self, changes: Sequence[PresenceChange]) -> None:
         """Write who came and went; the same transition twice is one, and of a user's the newest counts."""
-        if not self.is_on or not changes:
+        if not self.is_on:
             return
         newest = {change.user_id: change for change in sorted(changes, key=lambda change: change.number)}.values()
         await store.rows(

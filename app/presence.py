@@ -217,8 +217,7 @@ class Presence:
     async def told(self, changes: Sequence[PresenceChange]) -> None:
         """Note that changes were told to those whom they concern; before that any pod may come to tell them."""
         try:
-            if changes:
-                await self._told(args=[part for change in changes for part in (change.user_id, change.number)])
+            await self._told(args=[part for change in changes for part in (change.user_id, change.number)])
         except AWAY as error:
             _log.debug("presence pauses, Redis is away: %s", error)
 

@@ -183,16 +183,25 @@ class Writer:
             if len(sends) == 1 or isinstance(error, database.AWAY):
                 self._fail(sends, error)
                 return []
-            # One of them spoils it for all.
-            return [busy for send in sends for busy in await self._write(statement, [send])]
+            return await self._write_one_by_one(statement, sends)
         except Exception as error:  # noqa: BLE001 - every sender is told, and makes of it what there is to make
             self._fail(sends, error)
             return []
         return self._settle(sends, rows)
 
+    async def _write_one_by_one(self, statement: str, sends: list[Send]) -> list[Send]:
+        """Find the one that spoils it for all; nothing of a busy conversation may overtake the rest of it."""
+        busy: list[Send] = []
+        conversations: set[UUID] = set()
+        for send in sends:
+            if send.message.conversation_id in conversations or await self._write(statement, [send]):
+                conversations.add(send.message.conversation_id)
+                busy.append(send)
+        return busy
+
     async def _run(self, statement: str, sends: list[Send]) -> list[Any]:
         if self._pool is None:
-            raise database.NoDatabaseError("the connections are not there yet")
+            raise ServiceUnavailable
         metrics.SEND_GROUP_SIZE.observe(len(sends))
         values = store.send_values([send.message for send in sends], is_told=self._is_told)
         size: tracing.Attributes = {"db.system.name": "postgresql", "db.operation.batch.size": len(sends)}

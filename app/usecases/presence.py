@@ -85,6 +85,8 @@ async def _contacts(deps: Deps, user_ids: Sequence[str], among: list[str] | None
 
 async def announce(deps: Deps, changes: Sequence[PresenceChange]) -> None:
     """Tell changes to the master, and each to those who share a conversation with the user; twice does no harm."""
+    if not changes:
+        return
     await deps.outbox.append_presence(changes)
     contacts = await _contacts(deps, [change.user_id for change in changes])
     for change in changes:
@@ -120,5 +122,4 @@ async def _announce_all(deps: Deps, found: Awaitable[list[PresenceChange]]) -> N
     except AWAY as error:
         _log.debug("presence pauses, Redis is away: %s", error)
         return
-    if changes:
-        await announce(deps, changes)
+    await announce(deps, changes)

@@ -64,14 +64,8 @@ async def _worker(settings: Settings, known: Database, supervisor: Supervisor) -
         supervisor.loop("watch", known.watch_forever)
         supervisor.loop("listen", bus.listen_forever)
         supervisor.loop("show", lambda: outbox.show_forever(redis))
-        supervisor.once("start", _start(worker, known, supervisor))
+        worker.start(supervisor, known)
         yield worker
-
-
-async def _start(worker: Worker, known: Database, supervisor: Supervisor) -> None:
-    """Start a worker when the database is there and up to date: before that every statement would fail."""
-    await known.returned.wait()
-    worker.start(supervisor)
 
 
 async def _finish(worker: Worker, within: float) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from uuid import UUID
 
 from app import ids, metrics
-from app.database import AWAY
+from app.database import AWAY, Database
 from app.settings import Settings
 from app.store import Row
 from app.supervisor import Supervisor
@@ -75,13 +75,13 @@ class Worker:
         self._claiming = asyncio.Lock()
         self._draining = False
 
-    def start(self, supervisor: Supervisor) -> None:
-        """Start the loops."""
-        supervisor.loop("claim", self._claim_forever, AWAY)
+    def start(self, supervisor: Supervisor, known: Database) -> None:
+        """Start the loops; those that begin with PostgreSQL wait for it."""
+        supervisor.loop("claim", lambda: known.when_there(self._claim_forever), AWAY)
         supervisor.loop("settle", self._settle_forever, AWAY)
         supervisor.loop("renew", self._renew_forever, AWAY)
-        supervisor.loop("clean", self._clean_forever, AWAY)
-        supervisor.loop("measure", _measure_forever, AWAY)
+        supervisor.loop("clean", lambda: known.when_there(self._clean_forever), AWAY)
+        supervisor.loop("measure", lambda: known.when_there(_measure_forever), AWAY)
         for _ in range(FIRST_SENDERS):
             supervisor.loop("send", lambda: self._send_forever(self._lanes))
         for _ in range(RETRY_SENDERS):

@@ -29,7 +29,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 # An owner of servers that this test can kill, interrupt, or let go by closing its standard input.
 OWNER = """
-import json, os, sys
+import json, os, signal, sys
 from pathlib import Path
 from app.dev import postgres
 from app.dev.embedded import EmbeddedError
@@ -45,13 +45,10 @@ try:
     servers = [start_postgres(folder), start_valkey(folder)]
 except EmbeddedError as error:
     sys.exit(print(json.dumps({"error": str(error)}), flush=True))
+# An interruption may come as soon as the report has been read, so from here on it only leaves word.
+signal.signal(signal.SIGINT, lambda *_: os.write(1, b"interrupted\\n"))
 print(json.dumps({"pids": [s.pid for s in servers], "urls": [s.url for s in servers]}), flush=True)
-while True:
-    try:
-        sys.stdin.read()
-        break
-    except KeyboardInterrupt:
-        print("interrupted", flush=True)
+sys.stdin.read()
 for server in reversed(servers):
     server.stop()
 """
