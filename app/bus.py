@@ -13,7 +13,7 @@ from typing import Any
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import RedisError
 
-from app.settings import Url
+from app.setting_types import Url
 
 CONNECT_TIMEOUT = 2.0
 HEARTBEAT = 5.0

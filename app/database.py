@@ -17,7 +17,7 @@ from tortoise.migrations.api import migrate as apply_migrations
 
 from app import migrations
 from app.errors import ServiceUnavailable
-from app.settings import Url
+from app.setting_types import Url
 
 POOL_SIZE = 10
 # What one use-case may take, waits for a connection included, before its caller is told to come back.

@@ -9,15 +9,8 @@ import msgspec
 from msgspec import UNSET, structs
 
 from app import ids
-from app.schemas import (
-    ConversationView,
-    ErrorEventView,
-    ErrorView,
-    MessageView,
-    ParticipantView,
-    encode,
-    timestamp,
-)
+from app.codec import encode
+from app.schemas import ConversationView, ErrorEventView, ErrorView, MessageView, ParticipantView, timestamp
 
 # Client → server
 MESSAGE_SEND = "message:send"

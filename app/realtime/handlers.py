@@ -8,6 +8,7 @@ from msgspec import Raw
 
 from app import events, ids
 from app.auth.actor import Actor
+from app.codec import decode
 from app.deps import Deps
 from app.schemas import (
     ConnectAuth,
@@ -18,7 +19,6 @@ from app.schemas import (
     SocketSendMessage,
     SocketSync,
     SocketTyping,
-    decode,
 )
 from app.usecases import catchup, messages, presence, sessions
 from app.usecases.typing import Typing

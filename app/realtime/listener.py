@@ -17,7 +17,8 @@ from urllib.parse import parse_qsl
 import httptools
 from msgspec import UNSET
 
-from app.schemas import ErrorView, encode
+from app.codec import encode
+from app.schemas import ErrorView
 
 MAX_HEAD_BYTES = 16_384
 HEAD_TIMEOUT = 10.0

@@ -1,6 +1,6 @@
 """Socket.IO packets (protocol 5) as this service reads and writes them.
 
-The arguments of an event stay the bytes that the client sent, so that `schemas.decode` reads them as it reads a
+The arguments of an event stay the bytes that the client sent, so that `codec.decode` reads them as it reads a
 request body: one set of rules for both wires.
 """
 
@@ -11,9 +11,9 @@ import msgspec
 from msgspec import Raw
 from socketio.packet import Packet
 
+from app.codec import encode
 from app.events import Event
 from app.rooms import Frame
-from app.schemas import encode
 
 EVENT = "2"
 ACK = "3"

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import secrets
 
-from app.settings import Secret
+from app.setting_types import Secret
 
 _RANDOM_BYTES = 15
 _SIGNATURE_LENGTH = 16

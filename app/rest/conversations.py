@@ -6,6 +6,7 @@ from msgspec import Meta
 from sanic import Blueprint, HTTPResponse, Request
 
 from app import ids
+from app.codec import reject
 from app.errors import Conflict
 from app.rest.guards import actor_of, answer, body_of, deps_of, key_of, limit_of, query_of, user_id_of
 from app.rest.operations import CURSOR, IDEMPOTENCY_KEY, Limit, Parameter, endpoint
@@ -17,7 +18,6 @@ from app.schemas import (
     EventPage,
     ReadView,
     UpdateConversation,
-    reject,
 )
 from app.usecases import catchup, conversations, participants, presence, receipts
 

@@ -8,6 +8,7 @@ from sanic import HTTPResponse, Request
 from sanic.exceptions import RequestCancelled, SanicException
 from sanic.handlers import ErrorHandler
 
+from app.codec import encode
 from app.errors import (
     ChatError,
     Conflict,
@@ -22,7 +23,7 @@ from app.errors import (
     ValidationFailed,
 )
 from app.rest.operations import METHODS
-from app.schemas import ErrorView, encode
+from app.schemas import ErrorView
 
 STATUS = {
     ValidationFailed.code: 400,

@@ -9,10 +9,10 @@ from sanic import HTTPResponse, Request
 
 from app.auth.actor import Actor
 from app.auth.tokens import MAX_USER_ID
+from app.codec import client_message_id, decode, encode, reject
 from app.deps import Deps
 from app.errors import NotFound, Unauthorized
 from app.rest.operations import Limit
-from app.schemas import client_message_id, decode, encode, reject
 from app.usecases import sessions
 
 _C = TypeVar("_C", bound=msgspec.Struct)

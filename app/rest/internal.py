@@ -6,10 +6,11 @@ from sanic import Blueprint, HTTPResponse, Request
 from sanic.http import Http
 
 from app import ids
+from app.codec import reject
 from app.errors import Conflict, PayloadTooLarge
 from app.rest.guards import answer, body_of, deps_of, limit_of, query_of, require_internal, user_id_of
 from app.rest.operations import CURSOR, Limit, Parameter, endpoint
-from app.schemas import ConversationPage, SyncUser, SyncUsers, UserView, decode_users, reject
+from app.schemas import ConversationPage, SyncUser, SyncUsers, UserView, decode_users
 from app.usecases import admin, users, webhooks
 
 users_blueprint = Blueprint("users", url_prefix="/api/users")

@@ -12,18 +12,12 @@ from tortoise.exceptions import IntegrityError
 from app import cursors, events, ids, queries, store, tracing, views
 from app.auth import policy
 from app.auth.actor import Actor
+from app.codec import encode
 from app.deps import Deps
 from app.errors import Conflict, Unauthorized
 from app.limits import Action
 from app.rooms import Invitation
-from app.schemas import (
-    ConversationPage,
-    ConversationView,
-    CreateConversation,
-    UpdateConversation,
-    encode,
-    timestamp,
-)
+from app.schemas import ConversationPage, ConversationView, CreateConversation, UpdateConversation, timestamp
 from app.usecases.access import is_refused, require_participant
 from app.usecases.changing import Changing, changing
 

@@ -10,11 +10,12 @@ from uuid import UUID
 from app import cursors, events, ids, queries, store, tracing, views
 from app.auth import policy
 from app.auth.actor import Actor
+from app.codec import encode, reject
 from app.deps import Deps
 from app.errors import Conflict, NotFound, Unauthorized
 from app.limits import Action
 from app.models import Message
-from app.schemas import EditMessage, MessagePage, MessageView, SendMessage, encode, reject
+from app.schemas import EditMessage, MessagePage, MessageView, SendMessage
 from app.store import NewMessage, Row
 from app.usecases.access import require_message, require_participant
 from app.usecases.changing import Changing, changing

@@ -9,9 +9,10 @@ from msgspec import UNSET, Raw, UnsetType
 
 from app import store, views
 from app.auth import policy
+from app.codec import decode
 from app.deps import Deps
 from app.errors import NotFound, ValidationFailed
-from app.schemas import SyncUser, SyncUsers, UserView, decode
+from app.schemas import SyncUser, SyncUsers, UserView
 from app.usecases import chores
 from app.usecases.participants import leave_groups
 

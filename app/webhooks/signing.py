@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from app.settings import Secret
+from app.setting_types import Secret
 
 _PREFIX = "whsec_"
 

@@ -16,7 +16,7 @@ from pods import Pod, environment, pods, until
 from app import database
 from app.dev.postgres import start_postgres
 from app.dev.valkey import start_valkey
-from app.settings import Url
+from app.setting_types import Url
 
 
 @pytest.fixture

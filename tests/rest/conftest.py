@@ -11,7 +11,7 @@ from clients import Master
 from pods import Pod, pods
 
 from app import database
-from app.settings import Url
+from app.setting_types import Url
 
 
 @pytest.fixture

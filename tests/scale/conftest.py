@@ -5,7 +5,7 @@ import pytest
 from filling import fill
 
 from app import database
-from app.settings import Url
+from app.setting_types import Url
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,8 @@ from app.schemas import (
     SyncUser,
     UpdateConversation,
 )
-from app.settings import Settings, Url
+from app.setting_types import Url
+from app.settings import Settings
 from app.supervisor import supervised
 from app.usecases import admin, changing, chores, conversations, messages, participants, reactions, receipts, users
 from app.writer import Writer

@@ -11,7 +11,7 @@ from explaining import explain, recorded
 from filling import numbered
 
 from app import database, outbox
-from app.settings import Url
+from app.setting_types import Url
 from app.usecases import webhooks
 from app.webhooks import queue
 from app.webhooks.queue import ROWS_OF_A_LANE, Settled

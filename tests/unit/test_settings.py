@@ -1,6 +1,7 @@
 import pytest
 
-from app.settings import Rate, Settings, SettingsError, Url, describe, specs
+from app.setting_types import Rate, Url
+from app.settings import Settings, SettingsError, describe, specs
 
 GOOD = {
     "AUTH_JWT_SECRET": "s" * 32,

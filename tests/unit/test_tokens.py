@@ -11,7 +11,8 @@ from app.auth import tokens
 from app.auth.actor import Actor
 from app.auth.tokens import TokenVerifier, issue
 from app.errors import Unauthorized
-from app.settings import Secret, Settings
+from app.setting_types import Secret
+from app.settings import Settings
 
 PREVIOUS = "the-secret-before-the-rotation-of-secrets"
 NOW = int(time.time())

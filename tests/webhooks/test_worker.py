@@ -16,7 +16,7 @@ from receiver import WEBHOOK_SECRET
 from app import database
 from app.dev.postgres import start_postgres
 from app.dev.valkey import start_valkey
-from app.settings import Url
+from app.setting_types import Url
 
 
 async def status(http, url):
