@@ -8,32 +8,24 @@ may lose anything: `repair` finds it in PostgreSQL.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from uuid import UUID, uuid4
 
-from app import eventlog, events, store, tracing
+from app import events, news, store, tracing
+from app.admission import Admission
 from app.bus import Bus
 from app.canary import Canary
 from app.events import Change, Event
 from app.gathering import Gathering
+from app.news import Order
 from app.repair import Repair
 from app.rooms import Connecting, Frame, Invitation, Person, Room, Rooms, Subscriber
 
-MAX_INVITATIONS = 10_000
-CATCH_UP_BATCH = 500
 LINGER = 5.0
 MAX_REMEMBERED_PRESENCE = 100_000
 
-_CONVERSATION_CHANNEL = "chat:c:"
-_USER_CHANNEL = "chat:u:"
-# The seq of an event that has none.
-_UNNUMBERED = 0
-# Where there is no event to send: a pod is told what to do.
-_NOTHING = Event("-", b"")
 # Of spans of what goes from pod to pod.
-_ON_THE_BUS = {"messaging.system": "redis", "messaging.destination.template": _CONVERSATION_CHANNEL}
-# What a message on a user's channel asks for.
-_INVITE, _TELL, _EXPEL, _EVICT = b"invite", b"tell", b"expel", b"evict"
+_ON_THE_BUS = {"messaging.system": "redis", "messaging.destination.template": news.CONVERSATION_CHANNEL}
 
 _log = logging.getLogger(__name__)
 
@@ -50,11 +42,11 @@ class Fanout:
         self._rooms = Rooms(encode)
         self.repair = Repair(bus, self._rooms, self._on_notice)
         self.canary = Canary(bus)
+        self.admission = Admission(self._rooms, self._follow)
         # Who was told of whom: the number of the latest change of presence.
         self._presence: dict[tuple[str, str], int] = {}
         # Users whose last socket may have gone.
         self._left: set[str] = set()
-        self._invitations: asyncio.Queue[Invitation] = asyncio.Queue(MAX_INVITATIONS)
         # Whoever connects at the same time asks together.
         self._conversations_of = Gathering(
             store.conversations_of, lambda _: tracing.statement(store.CONVERSATIONS_OF)
@@ -76,7 +68,7 @@ class Fanout:
         meanwhile = person.connecting[subscriber] = Connecting()
         pinned: list[Room] = []
         try:
-            await self._subscribe([_USER_CHANNEL + user_id])
+            await self._subscribe([news.user_channel(user_id)])
             await refuse()
             pinned = self._rooms.pin(await self._conversations_of(user_id))
             await self._follow(pinned)
@@ -94,7 +86,7 @@ class Fanout:
             self._rooms.unpin(pinned)
             self._left.add(user_id)
         for invitation in meanwhile.invitations:
-            self._invite(invitation)
+            self.admission.invite(invitation)
 
     def detach(self, subscriber: Subscriber) -> None:
         """Take a socket out of everything."""
@@ -113,12 +105,12 @@ class Fanout:
     def reveal(self, conversation_id: UUID) -> None:
         """Deliver a committed message that ended a hiding: all pods read it, and who is told of it before."""
         self.repair.read(conversation_id)
-        self._publish(Change(conversation_id, _UNNUMBERED, _NOTHING))
+        self._publish(Change(conversation_id, news.UNNUMBERED, news.NOTHING))
 
     def tell_room(self, conversation_id: UUID, event: Event) -> None:
         """Send an event without a seq to everybody in a conversation; nobody hears themselves type."""
         self._tell_room(conversation_id, event)
-        self._publish(Change(conversation_id, _UNNUMBERED, event))
+        self._publish(Change(conversation_id, news.UNNUMBERED, event))
 
     def close_room(self, conversation_id: UUID, event: Event) -> None:
         """Tell everybody in a conversation that it is gone: `event` must be `conversation:deleted`."""
@@ -126,68 +118,64 @@ class Fanout:
 
     def invite(self, invitation: Invitation, *, here: bool) -> None:
         """Let a user's sockets into a conversation, wherever they are, or those of this pod alone."""
-        self._invite(invitation)
+        self.admission.invite(invitation)
         if not here:
-            place = b"%b %d" % (invitation.conversation_id.hex.encode(), invitation.seq)
-            self._bus.publish(_USER_CHANNEL + invitation.user_id, self._news(_INVITE, place, invitation.event))
+            order = Order(news.INVITE, invitation.conversation_id.hex, invitation.seq, invitation.event)
+            self._order(invitation.user_id, order)
 
     def tell(self, user_ids: Iterable[str], event: Event) -> None:
         """Send an event to all sockets of users, wherever they are."""
         for user_id in user_ids:
             self._tell(user_id, event)
-            self._bus.publish(_USER_CHANNEL + user_id, self._news(_TELL, b"- -", event))
+            self._order(user_id, Order(news.TELL, event=event))
 
     def expel(self, user_id: str, until: int) -> None:
         """End all sockets of a user who was deleted at a second, wherever they are."""
         self._expel(user_id, until)
-        self._bus.publish(_USER_CHANNEL + user_id, self._news(_EXPEL, b"- %d" % until, _NOTHING))
+        self._order(user_id, Order(news.EXPEL, number=until))
 
     def evict(self, user_id: str, socket_id: str) -> None:
         """End one socket of a user, wherever it is: there are too many."""
         self._evict(user_id, socket_id)
-        self._bus.publish(_USER_CHANNEL + user_id, self._news(_EVICT, socket_id.encode() + b" -", _NOTHING))
+        self._order(user_id, Order(news.EVICT, socket_id))
 
     def _publish(self, change: Change, traceparent: str | None = None) -> None:
-        event, trace = change.event, b"-" if traceparent is None else traceparent.encode()
-        head = b"%b %d %.3f %b %b" % (self._pod, change.seq, change.committed, trace, event.name.encode())
-        payload = b"%b %b" % (head, event.data)
-        self._bus.publish(_CONVERSATION_CHANNEL + change.conversation_id.hex, payload)
+        payload = news.write_change(self._pod, change, traceparent)
+        self._bus.publish(news.conversation_channel(change.conversation_id), payload)
 
-    def _news(self, kind: bytes, place: bytes, event: Event) -> bytes:
-        return b"%b %b %b %b %b" % (self._pod, kind, place, event.name.encode(), event.data)
+    def _order(self, user_id: str, order: Order) -> None:
+        self._bus.publish(news.user_channel(user_id), news.write_order(self._pod, order))
 
     # News from other pods.
 
     def _on_message(self, channel: str, payload: bytes) -> None:
         if payload.startswith(self._pod):
             return
-        if channel.startswith(_CONVERSATION_CHANNEL):
-            _, seq, committed, trace, name, data = payload.split(b" ", 5)
-            conversation_id = UUID(hex=channel.removeprefix(_CONVERSATION_CHANNEL))
-            event = Event(name.decode(), data)
-            if event == _NOTHING:
-                self.repair.read(conversation_id)
-            elif int(seq) == _UNNUMBERED:
-                self._tell_room(conversation_id, event)
-            else:
-                with tracing.follow("deliver", "consumer", (trace.decode(),), _ON_THE_BUS):
-                    self._rooms.receive(Change(conversation_id, int(seq), event, float(committed)))
-        elif channel.startswith(_USER_CHANNEL):
-            self._on_news(channel.removeprefix(_USER_CHANNEL), payload)
+        if channel.startswith(news.CONVERSATION_CHANNEL):
+            self._on_change(*news.read_change(channel, payload))
+        elif channel.startswith(news.USER_CHANNEL):
+            self._on_order(*news.read_order(channel, payload))
         elif channel == self.canary.channel:
             self.canary.returned(payload)
 
-    def _on_news(self, user_id: str, payload: bytes) -> None:
-        _, kind, conversation, seq, name, data = payload.split(b" ", 5)
-        event = Event(name.decode(), data)
-        if kind == _INVITE:
-            self._invite(Invitation(user_id, UUID(hex=conversation.decode()), int(seq), event))
-        elif kind == _TELL:
-            self._tell(user_id, event)
-        elif kind == _EXPEL:
-            self._expel(user_id, int(seq))
-        elif kind == _EVICT:
-            self._evict(user_id, conversation.decode())
+    def _on_change(self, change: Change, traceparent: str) -> None:
+        if change.event == news.NOTHING:
+            self.repair.read(change.conversation_id)
+        elif change.seq == news.UNNUMBERED:
+            self._tell_room(change.conversation_id, change.event)
+        else:
+            with tracing.follow("deliver", "consumer", (traceparent,), _ON_THE_BUS):
+                self._rooms.receive(change)
+
+    def _on_order(self, user_id: str, order: Order) -> None:
+        if order.kind == news.INVITE:
+            self.admission.invite(Invitation(user_id, UUID(hex=order.subject), order.number, order.event))
+        elif order.kind == news.TELL:
+            self._tell(user_id, order.event)
+        elif order.kind == news.EXPEL:
+            self._expel(user_id, order.number)
+        elif order.kind == news.EVICT:
+            self._evict(user_id, order.subject)
 
     def _tell_room(self, conversation_id: UUID, event: Event) -> None:
         room = self._rooms.rooms.get(conversation_id)
@@ -263,7 +251,7 @@ class Fanout:
         fresh = [room for room in rooms if room.delivered is None]
         if not fresh:
             return
-        await self._subscribe([_CONVERSATION_CHANNEL + room.conversation_id.hex for room in fresh])
+        await self._subscribe([news.conversation_channel(room.conversation_id) for room in fresh])
         last_seqs = await self._last_seqs([room.conversation_id for room in fresh])
         for room in fresh:
             # Another socket that waited for the same room may have been faster.
@@ -281,74 +269,16 @@ class Fanout:
             await self._sweep()
 
     async def _sweep(self) -> None:
-        channels = [_CONVERSATION_CHANNEL + room.conversation_id.hex for room in self._rooms.drop_empty()]
+        channels = [news.conversation_channel(room.conversation_id) for room in self._rooms.drop_empty()]
         left, self._left = self._left, set()
         for user_id in left:
             person = self._rooms.people.get(user_id)
             if person is not None and person.is_gone:
                 del self._rooms.people[user_id]
-                channels.append(_USER_CHANNEL + user_id)
+                channels.append(news.user_channel(user_id))
         if channels:
             # Nothing is awaited between the removal and this: whoever comes back subscribes after it.
             await self._bus.unsubscribe(channels)
-
-    # People enter conversations while they are connected.
-
-    def _invite(self, invitation: Invitation) -> None:
-        person = self._rooms.people.get(invitation.user_id)
-        if person is None:
-            return
-        for connecting in person.connecting.values():
-            connecting.departures.discard(invitation.conversation_id)
-            connecting.invitations.append(invitation)
-        room = self._rooms.rooms.get(invitation.conversation_id)
-        inside = [subscriber for subscriber in person.subscribers if room and subscriber in room.subscribers]
-        # Those who are in hear it at once, before what comes next: it ends the hiding of a conversation.
-        self._rooms.send(inside, invitation.event)
-        if len(inside) < len(person.subscribers):
-            try:
-                self._invitations.put_nowait(invitation)
-            except asyncio.QueueFull:
-                _log.error("too many new conversations at once: some sockets learn of theirs when they reconnect")
-
-    async def admit_forever(self) -> None:
-        """Let people into the conversations that they were added to, one after the other."""
-        while True:
-            invitation = await self._invitations.get()
-            await self._admit(invitation)
-
-    async def _admit(self, invitation: Invitation) -> None:
-        pinned = self._rooms.pin([invitation.conversation_id])
-        room = pinned[0]
-        try:
-            await self._follow(pinned)
-            person = self._rooms.people.get(invitation.user_id)
-            new = [who for who in (person.subscribers if person else ()) if who not in room.subscribers]
-            self._rooms.send(new, invitation.event)
-            if await self._catch_up(room, invitation, new):
-                for subscriber in new:
-                    self._rooms.enter(subscriber, room)
-        finally:
-            self._rooms.unpin(pinned)
-
-    async def _catch_up(self, room: Room, invitation: Invitation, new: Collection[Subscriber]) -> bool:
-        """Bring sockets from where the invitation was written to where the room is; False where they go again.
-
-        Between the last look at the room and the return nothing is awaited.
-        """
-        position = invitation.seq
-        while new and room.delivered is not None and position < room.delivered:
-            changes = await eventlog.changes_after({room.conversation_id: position}, CATCH_UP_BATCH)
-            for change in changes:
-                if change.seq > room.delivered:
-                    break
-                self._rooms.send(new, change.event)
-                position = change.seq
-                if events.removed_user(change.event) == invitation.user_id:
-                    return False
-            if not changes:
-                break
-        return True
 
 
 async def _last_seqs(asked: list[list[UUID]]) -> list[dict[UUID, int]]:
