@@ -81,6 +81,15 @@ async def servers(server_urls: tuple[str, str]) -> AsyncIterator[Servers]:
         yield found
 
 
+@pytest.fixture
+async def sql(servers) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(servers.database_url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
 @pytest.fixture(scope="session")
 async def own_servers(server_urls: tuple[str, str]) -> AsyncIterator[Servers]:
     """Give a database and a Redis in which no pods but those of the tests of webhooks write."""

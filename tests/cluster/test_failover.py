@@ -1,7 +1,5 @@
 """A failover that lost what was committed: sockets that have heard more than there is start afresh."""
 
-import asyncpg
-import pytest
 from clients import ear
 from gate import gated
 from pods import pods, until
@@ -13,13 +11,6 @@ LOSE = (
     "DELETE FROM messages WHERE conversation_id = $1 AND seq > $2",
     "UPDATE conversation_heads SET last_seq = $2, last_message_seq = $2 WHERE conversation_id = $1",
 )
-
-
-@pytest.fixture
-async def sql(servers):
-    connection = await asyncpg.connect(servers.database_url)
-    yield connection
-    await connection.close()
 
 
 async def test_sockets_that_heard_what_was_lost_connect_again_and_the_others_stay(servers, tmp_path, user, sql):

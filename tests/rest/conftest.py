@@ -20,15 +20,6 @@ def master(http: aiohttp.ClientSession, cluster: list[Pod]) -> Master:
 
 
 @pytest.fixture
-async def sql(servers) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(servers.database_url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
-@pytest.fixture
 async def own_servers(servers):
     """Give a database in which no other pods do anything."""
     name = f"chat_own_{uuid4().hex[:8]}"
