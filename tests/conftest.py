@@ -9,20 +9,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import aiohttp
 import asyncpg
 import pytest
 import redis.asyncio as redis
 from clients import Rest, somebody, token
+from databases import new_database
 from npm import install
 from pods import Pod, environment, pods
 
-from app import database
 from app.dev.postgres import start_postgres
 from app.dev.valkey import start_valkey
-from app.setting_types import Url
 
 NODE_FOLDER = Path(__file__).parent / "node"
 
@@ -62,16 +60,16 @@ def server_urls() -> Iterator[tuple[str, str]]:
 async def new_servers(server_urls: tuple[str, str], redis_database: int) -> AsyncIterator[Servers]:
     """Give a new database with the migrations applied, and one of the databases of Redis."""
     database_url, redis_url = server_urls
-    name = f"chat_test_{uuid4().hex[:8]}"
-    admin = await asyncpg.connect(database_url)
-    await admin.execute(f"CREATE DATABASE {name}")
-    own = database_url.rsplit("/", 1)[0] + f"/{name}"
-    try:
-        await database.migrate(Url(own))
+    async with new_database(database_url) as own:
         yield Servers(own, urlsplit(redis_url)._replace(path=f"/{redis_database}").geturl())
-    finally:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin.close()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Give a folder that the user of PostgreSQL may pass through, which pytest's own may not be."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
 
 
 @pytest.fixture(scope="session")

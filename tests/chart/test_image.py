@@ -10,9 +10,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import aiohttp
-import asyncpg
 import pytest
 from charts import CHART, ROOT, run
+from databases import empty_database
 from pods import INTERNAL_SECRET, ISSUER, SECRET, free_port, until
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
@@ -187,15 +187,8 @@ def test_it_says_what_it_is(storage):
 
 
 async def test_a_migration_runs_in_it(servers, container):
-    name = f"chat_image_{uuid4().hex[:8]}"
-    admin = await asyncpg.connect(servers.database_url)
-    await admin.execute(f"CREATE DATABASE {name}")
-    try:
-        url = servers.database_url.rsplit("/", 1)[0] + f"/{name}"
+    async with empty_database(servers.database_url) as url:
         assert container("migrate", DATABASE_URL=url).ends() == (0, "The database is up to date.\n")
-    finally:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin.close()
 
 
 def test_a_migration_that_waits_ends_at_sigterm(container):

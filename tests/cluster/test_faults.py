@@ -2,9 +2,7 @@
 
 import asyncio
 import signal
-import tempfile
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -17,14 +15,6 @@ from app import database
 from app.dev.postgres import start_postgres
 from app.dev.valkey import start_valkey
 from app.setting_types import Url
-
-
-@pytest.fixture
-def folder():
-    """Give a folder that the user of PostgreSQL may pass through, which pytest's own may not be."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o711)
-        yield Path(name)
 
 
 @asynccontextmanager

@@ -2,11 +2,10 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import aiohttp
-import asyncpg
 import pytest
+from databases import empty_database
 from pods import INTERNAL_SECRET, ISSUER, SECRET, free_port, until
 from processes import Command, ask, processes_of
 
@@ -54,14 +53,8 @@ def named(err: str) -> set[str]:
 
 @pytest.fixture
 async def fresh_database(server_urls) -> AsyncIterator[str]:
-    name = f"chat_cli_{uuid4().hex[:8]}"
-    admin = await asyncpg.connect(server_urls[0])
-    await admin.execute(f"CREATE DATABASE {name}")
-    try:
-        yield server_urls[0].rsplit("/", 1)[0] + f"/{name}"
-    finally:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin.close()
+    async with empty_database(server_urls[0]) as url:
+        yield url
 
 
 def test_each_command_names_what_it_misses_and_asks_for_no_more(command):

@@ -12,10 +12,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
-import asyncpg
 import psutil
 import pytest
 from clients import Rest
+from databases import empty_database
 from pods import free_port, until
 from processes import Command, ask, ping, processes_of, running, wait_until
 from receiver import WEBHOOK_SECRET, receiver
@@ -285,12 +285,8 @@ async def test_with_an_address_for_webhooks_the_worker_runs_as_well(command, htt
 async def test_servers_that_the_environment_names_are_used_instead(folder, command, http, server_urls):
     ports = Ports.free()
     database_url, redis_url = server_urls
-    name = f"chat_dev_{ports.http}"
-    own = database_url.rsplit("/", 1)[0] + f"/{name}"
     (folder / "redis-url").write_text(redis_url)
-    admin = await asyncpg.connect(database_url)
-    try:
-        await admin.execute(f"CREATE DATABASE {name}")
+    async with empty_database(database_url) as own:
         dev = command("dev", **ports.env(DATABASE_URL=own, REDIS_URL_FILE=f"{folder / 'redis-url'}"))
         out = dev.says(EVERYTHING_RUNS)
         conversation_id = await (await log_in(http, ports, "Anna")).direct("ben")
@@ -304,9 +300,6 @@ async def test_servers_that_the_environment_names_are_used_instead(folder, comma
         assert "PostgreSQL" not in out
         assert "Valkey" not in out
         assert not (folder / ".data").exists()
-    finally:
-        await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        await admin.close()
 
 
 @pytest.mark.parametrize("path", ["/no_such_database", "/postgres"])

@@ -2,16 +2,12 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from uuid import uuid4
 
 import aiohttp
-import asyncpg
 import pytest
 from clients import Master
+from databases import new_database
 from pods import Pod, pods
-
-from app import database
-from app.setting_types import Url
 
 
 @pytest.fixture
@@ -22,16 +18,8 @@ def master(http: aiohttp.ClientSession, cluster: list[Pod]) -> Master:
 @pytest.fixture
 async def own_servers(servers):
     """Give a database in which no other pods do anything."""
-    name = f"chat_own_{uuid4().hex[:8]}"
-    admin = await asyncpg.connect(servers.database_url)
-    await admin.execute(f"CREATE DATABASE {name}")
-    url = servers.database_url.rsplit("/", 1)[0] + f"/{name}"
-    try:
-        await database.migrate(Url(url))
+    async with new_database(servers.database_url) as url:
         yield replace(servers, database_url=url)
-    finally:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin.close()
 
 
 @pytest.fixture(scope="session")

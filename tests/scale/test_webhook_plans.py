@@ -7,11 +7,11 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from databases import new_database
 from explaining import explain, recorded
 from filling import numbered
 
-from app import database, outbox
-from app.setting_types import Url
+from app import outbox
 from app.usecases import webhooks
 from app.webhooks import queue
 from app.webhooks.queue import ROWS_OF_A_LANE, Settled
@@ -72,21 +72,13 @@ FILLING = (
 async def outbox_of_a_year(server_urls):
     """Give a connection to a database in which only webhooks are."""
     database_url, _ = server_urls
-    name = f"chat_outbox_{uuid4().hex[:8]}"
-    own = database_url.rsplit("/", 1)[0] + f"/{name}"
-    admin_connection = await asyncpg.connect(database_url)
-    await admin_connection.execute(f"CREATE DATABASE {name}")
-    try:
-        await database.migrate(Url(own))
+    async with new_database(database_url) as own:
         connection = await asyncpg.connect(own)
         for statement in FILLING:
             await connection.execute(statement)
         await connection.execute("VACUUM ANALYZE webhooks")
         yield connection
         await connection.close()
-    finally:
-        await admin_connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin_connection.close()
 
 
 @dataclass(frozen=True)

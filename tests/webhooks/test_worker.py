@@ -4,9 +4,7 @@ import asyncio
 import signal
 import socket
 import sys
-import tempfile
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 import pytest
 from clients import Master, Rest, somebody, token
@@ -148,14 +146,6 @@ async def test_pods_warn_when_webhooks_are_due_and_no_worker_was_seen(stack):
             return said("webhooks are delivered again")
 
         await until(is_back, "the end of it", 30)
-
-
-@pytest.fixture
-def folder():
-    """Give a folder that the user of PostgreSQL may pass through, which pytest's own may not be."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o711)
-        yield Path(name)
 
 
 @asynccontextmanager
