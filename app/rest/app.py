@@ -113,11 +113,11 @@ class RestServer:
     """Serves the application on a socket until it is stopped."""
 
     def __init__(self, app: App) -> None:
-        self._app = app
+        self.app = app
         self._server: AsyncioServer | None = None
 
     async def start(self, listening: socket.socket) -> None:
-        self._server = await self._app.create_server(
+        self._server = await self.app.create_server(
             sock=listening, backlog=4096, return_asyncio_server=True, access_log=False
         )
         assert self._server is not None
