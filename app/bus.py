@@ -72,6 +72,11 @@ class Bus:
         self._outgoing.append(("PUBLISH", channel, payload))
         self._outgoing_ready.set()
 
+    def hears(self, channel: str) -> bool:
+        """Tell whether Redis has confirmed a channel."""
+        confirmation = self._channels.get(channel)
+        return confirmation is not None and confirmation.done()
+
     async def subscribe(self, channels: Collection[str]) -> None:
         """Listen to channels; returns when Redis has confirmed all, or at once while it is away."""
         fresh = [channel for channel in channels if channel not in self._channels]

@@ -108,7 +108,8 @@ CASES: dict[str, Case] = {
         lambda _: lambda: store.missed(dict.fromkeys(BUSY_IDS, DIRECT_SEQS - 1), 500), 10_200
     ),
     "committed since": Case(lambda facts: lambda: store.committed_since(facts.horizon), 100),
-    "conversations of": Case(lambda _: lambda: store.conversations_of([BUSY]), BUSY_CONVERSATIONS),
+    "conversations of": Case(lambda _: lambda: store.conversations_of(BUSY), BUSY_CONVERSATIONS),
+    "admissions": Case(lambda _: lambda: store.admissions([(BUSY, 0), ("person-3", 0)]), 2 * BUSY_CONVERSATIONS),
     "refused": Case(lambda _: lambda: store.are_refused([(BUSY, 0), ("person-3", 0)]), 4),
     "last seqs": Case(lambda _: lambda: store.last_seqs(BUSY_IDS), BUSY_CONVERSATIONS),
     # The latest of one's conversations are known only when the heads of all have been seen; those above the
