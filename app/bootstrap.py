@@ -78,7 +78,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     supervisor.loop("writer", deps.writer.run_forever)
     supervisor.loop("publish", bus.publish_forever)
     supervisor.loop("listen", bus.listen_forever)
-    supervisor.loop("admit", fanout.admission.admit_forever, database.AWAY)
+    supervisor.loop("admit", fanout.invitations.admit_forever, database.AWAY)
     supervisor.loop("canary", fanout.canary.send_forever)
     supervisor.loop("sweep", fanout.sweep_forever)
     supervisor.loop("fill", fanout.repair.fill_forever, database.AWAY)

@@ -7,9 +7,11 @@ Whatever is published may be lost; PostgreSQL is the truth, and `fanout` looks t
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Collection
 from typing import Any
 
+from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import RedisError
 
@@ -39,7 +41,7 @@ class Bus:
             socket_timeout=HEARTBEAT,
             retry=None,
         )
-        self._outgoing: list[tuple[str | bytes, ...]] = []
+        self._outgoing: list[tuple[Any, ...]] = []
         self._outgoing_ready = asyncio.Event()
         self._publisher_up = False
         self._away: set[str] = set()
@@ -69,6 +71,11 @@ class Bus:
             self._on_doubt()
         self._outgoing.append(("PUBLISH", channel, payload))
         self._outgoing_ready.set()
+
+    def hears(self, channel: str) -> bool:
+        """Tell whether Redis has confirmed a channel."""
+        confirmation = self._channels.get(channel)
+        return confirmation is not None and confirmation.done()
 
     async def subscribe(self, channels: Collection[str]) -> None:
         """Listen to channels; returns when Redis has confirmed all, or at once while it is away."""
@@ -150,9 +157,12 @@ class Bus:
                 self._outgoing.append(("PING",))
             self._outgoing_ready.clear()
             batch, self._outgoing = self._outgoing, []
-            await connection.send_packed_command(connection.pack_commands(batch), check_health=False)
-            for _ in batch:
-                await connection.read_response()
+            # One deadline for the whole batch: redis-py has one for each answer, and packs in Python.
+            async with asyncio.timeout(HEARTBEAT):
+                packed = b"".join([pack_command(command) for command in batch])
+                await connection.send_packed_command(packed, check_health=False)
+                for _ in batch:
+                    await connection.read_response(timeout=math.inf, disconnect_on_error=False)
 
     async def _listen_to(self, connection: AbstractConnection) -> None:
         silent = False

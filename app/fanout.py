@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from uuid import UUID, uuid4
 
 from app import events, news, store, tracing
-from app.admission import Admission
 from app.bus import Bus
 from app.canary import Canary
+from app.errors import Unauthorized
 from app.events import Change, Event
 from app.gathering import Gathering
+from app.invitations import Invitations
 from app.news import Order
 from app.repair import Repair
 from app.rooms import Connecting, Frame, Invitation, Person, Room, Rooms, Subscriber
@@ -42,25 +43,25 @@ class Fanout:
         self._rooms = Rooms(encode)
         self.repair = Repair(bus, self._rooms, self._on_notice)
         self.canary = Canary(bus)
-        self.admission = Admission(self._rooms, self._follow)
+        self.invitations = Invitations(self._rooms, self._follow)
         # Who was told of whom: the number of the latest change of presence.
         self._presence: dict[tuple[str, str], int] = {}
         # Users whose last socket may have gone.
         self._left: set[str] = set()
         # Whoever connects at the same time asks together.
-        self._conversations_of = Gathering(
-            store.conversations_of, lambda _: tracing.statement(store.CONVERSATIONS_OF)
-        )
+        self._admissions = Gathering(store.admissions, lambda _: tracing.statement(store.ADMISSIONS))
         self._subscribe = Gathering(self._subscribe_all, lambda _: tracing.command("SUBSCRIBE"))
         self._last_seqs = Gathering(_last_seqs, lambda _: tracing.statement(store.LAST_SEQS))
         bus.attach(self._on_message, self.repair.doubt)
 
     # Sockets come and go.
 
-    async def attach(self, subscriber: Subscriber, refuse: Callable[[], Awaitable[None]]) -> None:
-        """Put a socket into all its user's conversations; raises Unauthorized for a user expelled meanwhile.
+    async def attach(
+        self, subscriber: Subscriber, token_second: int, arrive: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Put a socket into all its user's conversations; raises Unauthorized for a user who was deleted.
 
-        `refuse` raises where that is so: it is asked once what comes later is heard. When this returns the socket
+        `arrive` is awaited once the user is let in, before the socket hears anything. When this returns the socket
         is in: the caller must tell the client so before it awaits anything.
         """
         user_id = subscriber.user_id
@@ -68,15 +69,16 @@ class Fanout:
         meanwhile = person.connecting[subscriber] = Connecting()
         pinned: list[Room] = []
         try:
-            await self._subscribe([news.user_channel(user_id)])
-            await refuse()
-            pinned = self._rooms.pin(await self._conversations_of(user_id))
-            await self._follow(pinned)
-            # Whoever was removed while the rooms were not followed yet is seen here, and later as a departure.
-            still = set(await self._conversations_of(user_id))
-            if meanwhile.is_expelled:
-                await refuse()
-            still -= meanwhile.departures
+            await self._listen([news.user_channel(user_id)])
+            admitted = await self._admit_token(user_id, token_second)
+            pinned = self._rooms.pin(admitted)
+            await arrive()
+            if await self._follow(pinned):
+                # Whoever was removed while the rooms were not followed yet is seen here, and later as a departure.
+                admitted = await self._admit_token(user_id, token_second)
+            if meanwhile.refused_until >= token_second:
+                raise Unauthorized("The user was deleted")
+            still = set(admitted) - meanwhile.departures
             person.subscribers[subscriber] = set()
             for room in pinned:
                 if room.conversation_id in still:
@@ -86,7 +88,13 @@ class Fanout:
             self._rooms.unpin(pinned)
             self._left.add(user_id)
         for invitation in meanwhile.invitations:
-            self.admission.invite(invitation)
+            self.invitations.invite(invitation)
+
+    async def _admit_token(self, user_id: str, token_second: int) -> list[UUID]:
+        admitted = await self._admissions((user_id, token_second))
+        if admitted is None:
+            raise Unauthorized("The user was deleted")
+        return admitted
 
     def detach(self, subscriber: Subscriber) -> None:
         """Take a socket out of everything."""
@@ -118,7 +126,7 @@ class Fanout:
 
     def invite(self, invitation: Invitation, *, here: bool) -> None:
         """Let a user's sockets into a conversation, wherever they are, or those of this pod alone."""
-        self.admission.invite(invitation)
+        self.invitations.invite(invitation)
         if not here:
             order = Order(news.INVITE, invitation.conversation_id.hex, invitation.seq, invitation.event)
             self._order(invitation.user_id, order)
@@ -169,7 +177,7 @@ class Fanout:
 
     def _on_order(self, user_id: str, order: Order) -> None:
         if order.kind == news.INVITE:
-            self.admission.invite(Invitation(user_id, UUID(hex=order.subject), order.number, order.event))
+            self.invitations.invite(Invitation(user_id, UUID(hex=order.subject), order.number, order.event))
         elif order.kind == news.TELL:
             self._tell(user_id, order.event)
         elif order.kind == news.EXPEL:
@@ -213,7 +221,7 @@ class Fanout:
         if person is None:
             return
         for connecting in person.connecting.values():
-            connecting.is_expelled = True
+            connecting.refused_until = max(connecting.refused_until, until)
         for subscriber in list(person.subscribers):
             subscriber.expel(until)
 
@@ -246,17 +254,25 @@ class Fanout:
 
     # Rooms come and go.
 
-    async def _follow(self, rooms: list[Room]) -> None:
-        """Make rooms LIVE: subscribed first, and only then is `last_seq` read, so that nothing falls between."""
+    async def _follow(self, rooms: list[Room]) -> bool:
+        """Make rooms LIVE: subscribed first, and only then is `last_seq` read, so that nothing falls between.
+
+        Tells whether there was one that was not.
+        """
         fresh = [room for room in rooms if room.delivered is None]
         if not fresh:
-            return
-        await self._subscribe([news.conversation_channel(room.conversation_id) for room in fresh])
+            return False
+        await self._listen([news.conversation_channel(room.conversation_id) for room in fresh])
         last_seqs = await self._last_seqs([room.conversation_id for room in fresh])
         for room in fresh:
             # Another socket that waited for the same room may have been faster.
             if room.delivered is None:
                 self._rooms.go_live(room, last_seqs.get(room.conversation_id, 0))
+        return True
+
+    async def _listen(self, channels: list[str]) -> None:
+        if not all(map(self._bus.hears, channels)):
+            await self._subscribe(channels)
 
     async def _subscribe_all(self, asked: list[list[str]]) -> list[None]:
         await self._bus.subscribe({channel: None for channels in asked for channel in channels})

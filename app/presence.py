@@ -31,6 +31,7 @@ from uuid import uuid4
 
 from redis.asyncio import Redis
 
+from app import presence_scripts
 from app.redis_client import AWAY
 
 LEASE_MS = 15_000
@@ -38,135 +39,8 @@ HEARTBEAT = 3.0
 GRACE_MS = 3_000
 # After a loss: long enough for every pod to notice and to tell whom it has.
 QUIET_MS = 8_000
-# How long a pod may take to tell a change before another one does.
-TELLING_MS = 2_000
 SEEN_MS = 90 * 86_400_000
 BATCH = 200
-
-_NOW = (
-    f"local TELLING = {TELLING_MS}"
-    """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local function change(key, on)
-    local at = math.max(now, tonumber(redis.call('HGET', key, 'at') or 0) + 1)
-    redis.call('HSET', key, 'on', on, 'at', string.format('%d', at))
-    return at
-end
-local function must_tell(user)
-    redis.call('ZADD', 'chat:untold', now + TELLING, user)
-end
-local function is_alone(key)
-    for _, field in ipairs(redis.call('HKEYS', key)) do
-        if string.sub(field, 1, 2) == 'p:' then return false end
-    end
-    return true
-end
-"""
-)
-
-# ARGV: pod, whether the pod knows an epoch, then users. Gives the number of the change for each who came online.
-_OPEN = (
-    _NOW
-    + """
-local epoch = redis.call('GET', 'chat:epoch')
-if not epoch then
-    epoch = ARGV[2] == '1' and now or 0
-    redis.call('SET', 'chat:epoch', string.format('%d', epoch))
-end
-local is_quiet = now - tonumber(epoch) < tonumber(ARGV[3])
-local changes = {}
-for place = 4, #ARGV do
-    local key = 'chat:user:' .. ARGV[place]
-    redis.call('HSET', key, 'p:' .. ARGV[1], 1, 'seen', string.format('%d', now))
-    redis.call('SADD', 'chat:pod:' .. ARGV[1], ARGV[place])
-    redis.call('ZREM', 'chat:leaving', ARGV[place])
-    local is_new = redis.call('HGET', key, 'on') ~= '1'
-    local at = is_new and change(key, 1) or 0
-    if is_new and not is_quiet then must_tell(ARGV[place]) end
-    changes[#changes + 1] = is_quiet and 0 or at
-    redis.call('PERSIST', key)
-end
-return changes
-"""
-)
-
-# ARGV: pod, grace, how long to remember, then users.
-_CLOSE = (
-    _NOW
-    + """
-for place = 4, #ARGV do
-    local key = 'chat:user:' .. ARGV[place]
-    redis.call('HDEL', key, 'p:' .. ARGV[1])
-    redis.call('SREM', 'chat:pod:' .. ARGV[1], ARGV[place])
-    redis.call('HSET', key, 'seen', string.format('%d', now))
-    if is_alone(key) then redis.call('ZADD', 'chat:leaving', now + tonumber(ARGV[2]), ARGV[place]) end
-end
-return redis.status_reply('OK')
-"""
-)
-
-# ARGV: how long to remember, how many at once. Gives users, whether each is online, and the number of that change.
-_SETTLE = (
-    _NOW
-    + """
-for _, pod in ipairs(redis.call('ZRANGEBYSCORE', 'chat:pods', 0, now)) do
-    local users = redis.call('SPOP', 'chat:pod:' .. pod, tonumber(ARGV[2]))
-    for _, user in ipairs(users) do
-        local key = 'chat:user:' .. user
-        redis.call('HDEL', key, 'p:' .. pod)
-        if is_alone(key) then redis.call('ZADD', 'chat:leaving', now, user) end
-    end
-    if #users == 0 then
-        redis.call('ZREM', 'chat:pods', pod)
-        redis.call('HDEL', 'chat:sockets', pod)
-    end
-end
-local changes = {}
-for _, user in ipairs(redis.call('ZRANGEBYSCORE', 'chat:leaving', 0, now, 'LIMIT', 0, tonumber(ARGV[2]))) do
-    local key = 'chat:user:' .. user
-    redis.call('ZREM', 'chat:leaving', user)
-    if is_alone(key) and redis.call('HGET', key, 'on') == '1' then
-        local at = change(key, 0)
-        must_tell(user)
-        changes[#changes + 1] = {user, '0', string.format('%d', at)}
-        redis.call('PEXPIRE', key, tonumber(ARGV[1]))
-    end
-end
-for _, user in ipairs(redis.call('ZRANGEBYSCORE', 'chat:untold', 0, now, 'LIMIT', 0, tonumber(ARGV[2]))) do
-    local last = redis.call('HMGET', 'chat:user:' .. user, 'on', 'at')
-    if last[2] then
-        must_tell(user)
-        changes[#changes + 1] = {user, last[1], last[2]}
-    else
-        redis.call('ZREM', 'chat:untold', user)
-    end
-end
-return changes
-"""
-)
-
-# ARGV: users and the numbers of their changes that were told. A later change remains to be told.
-_TOLD = """
-for place = 1, #ARGV, 2 do
-    local user = ARGV[place]
-    if redis.call('HGET', 'chat:user:' .. user, 'at') == ARGV[place + 1] then
-        redis.call('ZREM', 'chat:untold', user)
-    end
-end
-return redis.status_reply('OK')
-"""
-
-# ARGV: a user, a socket of theirs, its age, the rank of the oldest that is too many, how long to remember. Gives
-# the sockets that are too many.
-_REGISTER = """
-local key = 'chat:sockets:' .. ARGV[1]
-redis.call('ZADD', key, ARGV[3], ARGV[2])
-local too_many = redis.call('ZRANGE', key, 0, ARGV[4])
-if #too_many > 0 then redis.call('ZREMRANGEBYRANK', key, 0, ARGV[4]) end
-redis.call('PEXPIRE', key, ARGV[5])
-return too_many
-"""
 
 _log = logging.getLogger(__name__)
 
@@ -197,22 +71,31 @@ class Presence:
         self._pod = uuid4().hex
         self._sockets: Counter[str] = Counter()
         self._knows_epoch = False
-        self._open = redis.register_script(_OPEN)
-        self._close = redis.register_script(_CLOSE)
-        self._register = redis.register_script(_REGISTER)
-        self._settle = redis.register_script(_SETTLE)
-        self._told = redis.register_script(_TOLD)
+        self._open = redis.register_script(presence_scripts.OPEN)
+        self._close = redis.register_script(presence_scripts.CLOSE)
+        self._enter = redis.register_script(presence_scripts.ENTER)
+        self._leave = redis.register_script(presence_scripts.LEAVE)
+        self._settle = redis.register_script(presence_scripts.SETTLE)
+        self._told = redis.register_script(presence_scripts.TOLD)
 
-    async def opened(self, user_id: str) -> list[PresenceChange]:
-        """Note a socket of a user's; gives the change where they come online by it."""
+    async def opened(self, user_id: str, socket_id: str, most: int) -> tuple[list[PresenceChange], list[str]]:
+        """Note a socket of a user's; gives the change where they come online by it, and what exceeds `most`.
+
+        These are the oldest of the user's sockets over all pods.
+        """
         self._sockets[user_id] += 1
-        if self._sockets[user_id] > 1:
-            return []
+        values: list[str | float] = [
+            *(self._pod, int(self._knows_epoch), QUIET_MS),
+            *(user_id, int(self._sockets[user_id] == 1)),
+            *(socket_id, time.time(), -(most + 1), SEEN_MS),
+        ]
         try:
-            return await self._enter([user_id])
+            number, too_many = await self._open(args=values)
         except AWAY as error:
             _log.debug("presence pauses, Redis is away: %s", error)
-            return []
+            return [], []
+        self._knows_epoch = True
+        return _came_online([user_id], [number]), [str(found) for found in too_many]
 
     async def told(self, changes: Sequence[PresenceChange]) -> None:
         """Note that changes were told to those whom they concern; before that any pod may come to tell them."""
@@ -221,32 +104,16 @@ class Presence:
         except AWAY as error:
             _log.debug("presence pauses, Redis is away: %s", error)
 
-    async def closed(self, user_id: str) -> None:
+    async def closed(self, user_id: str, socket_id: str) -> None:
         """Note that a socket of a user's is gone."""
         self._sockets[user_id] -= 1
-        if self._sockets[user_id] > 0:
-            return
-        del self._sockets[user_id]
+        is_last = self._sockets[user_id] <= 0
+        if is_last:
+            del self._sockets[user_id]
         try:
-            await self._close(args=[self._pod, GRACE_MS, SEEN_MS, user_id])
+            await self._close(args=[self._pod, GRACE_MS, user_id, int(is_last), socket_id])
         except AWAY as error:
             _log.debug("presence pauses, Redis is away: %s", error)
-
-    async def register(self, user_id: str, socket_id: str, most: int) -> list[str]:
-        """Count a socket among its user's, over all pods; gives the oldest of them that are too many."""
-        try:
-            too_many = await self._register(args=[user_id, socket_id, time.time(), -(most + 1), SEEN_MS])
-        except AWAY as error:
-            _log.debug("sockets are not counted, Redis is away: %s", error)
-            return []
-        return [str(found) for found in too_many]
-
-    async def unregister(self, user_id: str, socket_id: str) -> None:
-        """Count a socket no more."""
-        try:
-            await self._redis.zrem(f"chat:sockets:{user_id}", socket_id)
-        except AWAY as error:
-            _log.debug("sockets are not counted, Redis is away: %s", error)
 
     async def pinged(self, user_id: str) -> None:
         """Renew when a user was last seen."""
@@ -255,15 +122,6 @@ class Presence:
             await self._redis.hset(f"chat:user:{user_id}", "seen", str(seconds * 1000 + microseconds // 1000))
         except AWAY as error:
             _log.debug("presence pauses, Redis is away: %s", error)
-
-    async def _enter(self, user_ids: Sequence[str]) -> list[PresenceChange]:
-        numbers = await self._open(args=[self._pod, int(self._knows_epoch), QUIET_MS, *user_ids])
-        self._knows_epoch = True
-        return [
-            PresenceChange(user_id, is_online=True, number=int(number))
-            for user_id, number in zip(user_ids, numbers, strict=True)
-            if int(number)
-        ]
 
     async def beat(self) -> list[PresenceChange]:
         """Hold the lease of this pod, and restore what Redis has lost.
@@ -281,7 +139,10 @@ class Presence:
         changes: list[PresenceChange] = []
         if listed != len(users):
             for start in range(0, len(users), BATCH):
-                changes += await self._enter(users[start : start + BATCH])
+                part = users[start : start + BATCH]
+                numbers = await self._enter(args=[self._pod, int(self._knows_epoch), QUIET_MS, *part])
+                self._knows_epoch = True
+                changes += _came_online(part, numbers)
         return changes
 
     async def settle(self) -> list[PresenceChange]:
@@ -297,7 +158,7 @@ class Presence:
         self._sockets.clear()
         try:
             for start in range(0, len(users), BATCH):
-                await self._close(args=[self._pod, GRACE_MS, SEEN_MS, *users[start : start + BATCH]])
+                await self._leave(args=[self._pod, GRACE_MS, *users[start : start + BATCH]])
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.zrem("chat:pods", self._pod)
                 pipe.hdel("chat:sockets", self._pod)
@@ -333,3 +194,11 @@ class Presence:
             )
             for user_id, (on, seen) in zip(user_ids, found, strict=True)
         ]
+
+
+def _came_online(user_ids: Sequence[str], numbers: Sequence[int]) -> list[PresenceChange]:
+    return [
+        PresenceChange(user_id, is_online=True, number=int(number))
+        for user_id, number in zip(user_ids, numbers, strict=True)
+        if int(number)
+    ]

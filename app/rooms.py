@@ -102,12 +102,13 @@ class Room:
 class Connecting:
     """What a socket must be told of that happened while it was on its way in."""
 
-    __slots__ = ("departures", "invitations", "is_expelled")
+    __slots__ = ("departures", "invitations", "refused_until")
 
     def __init__(self) -> None:
         self.invitations: list[Invitation] = []
         self.departures: set[UUID] = set()
-        self.is_expelled = False
+        # Of a user who was deleted: the last second whose tokens are refused.
+        self.refused_until = -1
 
 
 class Person:

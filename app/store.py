@@ -158,8 +158,21 @@ FROM notices WHERE xid >= $1::text::xid8 ORDER BY id
 
 HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS horizon"
 
-# What a socket follows from the moment it is connected, of all who connect at once.
-CONVERSATIONS_OF = "SELECT user_id, conversation_id FROM participants WHERE user_id = ANY($1::varchar[])"
+CONVERSATIONS_OF = "SELECT conversation_id FROM participants WHERE user_id = $1"
+
+# What sockets follow from the moment they are connected, of all who connect at once, by the place of their token;
+# without a conversation, that it was issued before its user was deleted.
+ADMISSIONS = """
+WITH token AS (
+    SELECT * FROM unnest($1::varchar[], $2::bigint[]) WITH ORDINALITY AS input (user_id, second, place)
+)
+SELECT token.place, mine.conversation_id
+FROM token
+CROSS JOIN LATERAL (SELECT conversation_id FROM participants WHERE user_id = token.user_id OFFSET 0) mine
+UNION ALL
+SELECT token.place, NULL
+FROM token JOIN users u ON u.id = token.user_id AND u.refused_until >= token.second
+"""
 
 # Which of these tokens were issued before their user was deleted, by their place.
 REFUSED = """
@@ -226,12 +239,22 @@ async def missed(positions: dict[UUID, int], most: int) -> list[Row]:
     return await rows(MISSED, list(positions), list(positions.values()), most)
 
 
-async def conversations_of(user_ids: Sequence[str]) -> list[list[UUID]]:
-    """List the conversations of each user."""
-    found: dict[str, list[UUID]] = {user_id: [] for user_id in user_ids}
-    for participant in await rows(CONVERSATIONS_OF, list(found)):
-        found[participant["user_id"]].append(participant["conversation_id"])
-    return [found[user_id] for user_id in user_ids]
+async def conversations_of(user_id: str) -> list[UUID]:
+    return [participant["conversation_id"] for participant in await rows(CONVERSATIONS_OF, user_id)]
+
+
+async def admissions(tokens: Sequence[tuple[str, int]]) -> list[list[UUID] | None]:
+    """List the conversations of each user; None where the token, of a second, is older than their deletion."""
+    admitted: list[list[UUID]] = [[] for _ in tokens]
+    refused: set[int] = set()
+    found = await rows(ADMISSIONS, [user_id for user_id, _ in tokens], [second for _, second in tokens])
+    for one in found:
+        place = one["place"] - 1
+        if one["conversation_id"] is None:
+            refused.add(place)
+        else:
+            admitted[place].append(one["conversation_id"])
+    return [None if place in refused else mine for place, mine in enumerate(admitted)]
 
 
 async def are_refused(tokens: Sequence[tuple[str, int]]) -> list[bool]:

@@ -135,7 +135,7 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             async with self._deps.database.deadline():
                 actor = await sessions.authenticate_socket(self._deps, _token(auth))
                 socket = Socket(self, self._deps, actor, session)
-                await sessions.connect(self._deps, actor, socket)
+                too_many = await sessions.connect(self._deps, actor, socket)
         except (Unauthorized, Forbidden) as error:
             _count("connect", error.code)
             self.close_later(session)
@@ -153,7 +153,8 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         metrics.SOCKETS.set(len(self.sockets))
         _count("connect")
         socket.authorize(actor)
-        self._supervisor.once("make room for a socket", sessions.make_room(self._deps, socket))
+        if too_many:
+            asyncio.get_running_loop().call_soon(sessions.make_room, self._deps, socket.user_id, too_many)
 
     async def _on_disconnect(self, sid: str) -> None:
         socket = self.sockets.pop(sid, None)

@@ -25,10 +25,19 @@ def deps_of(request: Request) -> Deps:
 
 async def actor_of(request: Request) -> Actor:
     """Tell who asks, by `Authorization: Bearer` (RFC 6750); raises Unauthorized."""
+    return await sessions.authenticate(deps_of(request), _token(request))
+
+
+def sender_of(request: Request) -> Actor:
+    """Tell who sends a message, without asking whether they were deleted: what stores it refuses that."""
+    return deps_of(request).tokens.verify(_token(request))
+
+
+def _token(request: Request) -> str:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthorized("The header `Authorization: Bearer <token>` is missing")
-    return await sessions.authenticate(deps_of(request), token.strip())
+    return token.strip()
 
 
 async def require_internal(request: Request) -> None:

@@ -7,7 +7,7 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from app import ids
 from app.errors import Conflict, ValidationFailed
-from app.rest.guards import actor_of, answer, body_of, deps_of, key_of, limit_of, query_of
+from app.rest.guards import actor_of, answer, body_of, deps_of, key_of, limit_of, query_of, sender_of
 from app.rest.operations import IDEMPOTENCY_KEY, Limit, Parameter, endpoint
 from app.schemas import AddReaction, EditMessage, MessagePage, MessageView, ReadView, SendMessage
 from app.usecases import messages, reactions, receipts
@@ -33,7 +33,7 @@ async def send_message(request: Request, conversation_id: str) -> HTTPResponse:
     The same `clientMessageId` (or `Idempotency-Key`; the body's wins) from the same sender answers 200 with the
     first message as it now is, whenever it is repeated; with other content or attachments, 409.
     """
-    actor = await actor_of(request)
+    actor = sender_of(request)
     wanted = ids.from_wire(ids.CONVERSATION, conversation_id)
     command = body_of(request, SendMessage)
     if command.client_message_id is None:

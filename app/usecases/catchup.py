@@ -52,7 +52,7 @@ async def sync(deps: Deps, actor: Actor, command: SocketSync) -> dict[str, Any]:
     """
     policy.require_read(actor)
     await deps.limits.check(Action.SYNC, actor.user_id)
-    (conversation_ids,) = await store.conversations_of([actor.user_id])
+    conversation_ids = await store.conversations_of(actor.user_id)
     mine = set(conversation_ids)
     room = deps.settings.max_body_bytes - OVERHEAD
     found: dict[str, Any] = {}

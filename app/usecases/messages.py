@@ -12,12 +12,12 @@ from app.auth import policy
 from app.auth.actor import Actor
 from app.codec import encode, reject
 from app.deps import Deps
-from app.errors import Conflict, NotFound, Unauthorized
+from app.errors import Conflict, NotFound, ServiceUnavailable, Unauthorized
 from app.limits import Action
 from app.models import Message
 from app.schemas import EditMessage, MessagePage, MessageView, SendMessage
 from app.store import NewMessage, Row
-from app.usecases.access import require_message, require_participant
+from app.usecases.access import is_refused, require_message, require_participant
 from app.usecases.changing import Changing, changing
 from app.writer import Stored
 
@@ -51,6 +51,8 @@ async def _answer(
 ) -> tuple[MessageView, bool]:
     sent = await sending
     if sent is None:
+        if await is_refused(actor):
+            raise Unauthorized("The user was deleted")
         await require_participant(new.conversation_id, actor)
         return views.message(await _sent_before(new)), False
     return sent, True
@@ -86,12 +88,13 @@ def _new_message(actor: Actor, conversation_id: UUID, command: SendMessage) -> N
 
 
 async def _sent_before(new: NewMessage) -> Row:
-    """Find what was first sent under an id; raises Conflict where it said something else."""
-    if new.client_message_id is None:
-        raise Unauthorized("The user was deleted")
-    row = await queries.message_sent_as(new.conversation_id, new.sender_id, new.client_message_id)
+    """Find what was first sent under an id; raises Conflict where that said something else."""
+    row = None
+    if new.client_message_id is not None:
+        row = await queries.message_sent_as(new.conversation_id, new.sender_id, new.client_message_id)
     if row is None:
-        raise Unauthorized("The user was deleted")
+        # What it was refused for is over already.
+        raise ServiceUnavailable
     if row["deleted_at"] is None and row["fingerprint"] != new.fingerprint:
         raise Conflict("clientMessageId: was used for a message that said something else")
     return row

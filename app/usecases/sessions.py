@@ -1,5 +1,7 @@
 """Who connects, and what they hear from then on."""
 
+from collections.abc import Iterable
+
 from app.auth import policy
 from app.auth.actor import Actor
 from app.deps import Deps
@@ -11,18 +13,17 @@ from app.rooms import Subscriber
 async def authenticate(deps: Deps, token: str) -> Actor:
     """Turn a token into the one who acts; raises Unauthorized, also for a user who was deleted since."""
     actor = deps.tokens.verify(token)
-    await _refuse(deps, actor)
+    if await deps.is_refused((actor.user_id, actor.issued_second)):
+        raise Unauthorized("The user was deleted")
     return actor
 
 
-async def _refuse(deps: Deps, actor: Actor) -> None:
-    if await deps.is_refused((actor.user_id, actor.issued_second)):
-        raise Unauthorized("The user was deleted")
-
-
 async def authenticate_socket(deps: Deps, token: str) -> Actor:
-    """Let a user open a socket; raises Unauthorized, or Forbidden without `chat:read`."""
-    actor = await authenticate(deps, token)
+    """Let a user ask for a socket; raises Unauthorized, or Forbidden without `chat:read`.
+
+    Whether they were deleted is seen when they connect.
+    """
+    actor = deps.tokens.verify(token)
     policy.require_read(actor)
     await deps.limits.check(Action.CONNECT, actor.user_id)
     return actor
@@ -37,30 +38,38 @@ async def refresh(deps: Deps, actor: Actor, token: str) -> Actor:
     return fresh
 
 
-async def connect(deps: Deps, actor: Actor, subscriber: Subscriber) -> None:
+async def connect(deps: Deps, actor: Actor, subscriber: Subscriber) -> list[str]:
     """Put a socket into its user's conversations; the caller tells the client before it awaits anything.
 
-    Raises Unauthorized for a user who was deleted since the token was looked at.
+    Gives the user's sockets that are too many, the oldest. Raises Unauthorized for a user who was deleted.
     """
-    changes = await deps.presence.opened(subscriber.user_id)
-    try:
+    user_id, socket_id = subscriber.user_id, subscriber.socket_id
+    is_noted = False
+    too_many: list[str] = []
+
+    async def arrive() -> None:
+        nonlocal is_noted, too_many
+        is_noted = True
+        changes, too_many = await deps.presence.opened(user_id, socket_id, deps.settings.max_sockets_per_user)
         if changes:
             await deps.announce_presence(changes)
-        await deps.fanout.attach(subscriber, lambda: _refuse(deps, actor))
+
+    try:
+        await deps.fanout.attach(subscriber, actor.issued_second, arrive)
     except BaseException:
-        await deps.presence.closed(subscriber.user_id)
+        if is_noted:
+            await deps.presence.closed(user_id, socket_id)
         raise
+    return too_many
 
 
-async def make_room(deps: Deps, subscriber: Subscriber) -> None:
-    """End the oldest sockets of a user who has too many, this one among them."""
-    most = deps.settings.max_sockets_per_user
-    for socket_id in await deps.presence.register(subscriber.user_id, subscriber.socket_id, most):
-        deps.fanout.evict(subscriber.user_id, socket_id)
+def make_room(deps: Deps, user_id: str, too_many: Iterable[str]) -> None:
+    """End sockets of a user."""
+    for socket_id in too_many:
+        deps.fanout.evict(user_id, socket_id)
 
 
 async def disconnect(deps: Deps, subscriber: Subscriber) -> None:
     """Take a socket out of everything."""
     deps.fanout.detach(subscriber)
-    await deps.presence.closed(subscriber.user_id)
-    await deps.presence.unregister(subscriber.user_id, subscriber.socket_id)
+    await deps.presence.closed(subscriber.user_id, subscriber.socket_id)

@@ -43,14 +43,14 @@ async def test_what_a_pod_decided_and_did_not_live_to_tell_another_pod_tells_onc
         doomed = Presence(valkey)
         async with ear(one, ben.user_id) as near, ear(one, ben.user_id) as same, ear(two, carl.user_id) as far:
             listeners = (near, same, far)
-            (decided,) = await doomed.opened(anna.user_id)
+            (decided,), _ = await doomed.opened(anna.user_id, "socket", 20)
             for listener in listeners:
                 (online,) = await listener.wait_for("user:online")
                 assert online == {"userId": anna.user_id, "transition": decided.number}
             # The living stand still while the other one decides that she is offline.
             for pod in (one, two):
                 pod.signal(signal.SIGSTOP)
-            await doomed.closed(anna.user_id)
+            await doomed.closed(anna.user_id, "socket")
             gone: list[PresenceChange] = []
 
             async def is_decided():

@@ -7,6 +7,7 @@ import signal
 import time
 from contextlib import AsyncExitStack
 from urllib.parse import quote
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -267,6 +268,20 @@ async def test_a_deleted_user_is_closed_out_everywhere_within_a_second(user, mas
     await anna.say(room, "are you there?")
     assert (await master.get(f"{USERS}/{ben.user_id}")).status == 404
     assert (await master.delete(f"{USERS}/{ben.user_id}")).status == 204
+
+
+async def test_a_deleted_user_sends_nothing_wherever_they_were_and_whatever_they_sent_before(user, master):
+    anna, ben = user("anna"), user("ben")
+    direct, group = await anna.direct(ben.user_id), await anna.group(ben.user_id)
+    message = {"content": "x", "clientMessageId": "once"}
+    assert (await ben.post(path(direct, "/messages"), message)).status == 201
+    assert (await master.delete(f"{USERS}/{ben.user_id}")).status == 204
+    # Still in, sent before; still in; out of it; never there.
+    sends = [(direct, message), (direct, {"content": "y"}), (group, message), (f"conv_{uuid4().hex}", message)]
+    for conversation_id, body in sends:
+        answer = await ben.post(path(conversation_id, "/messages"), body)
+        assert (answer.status, answer.json["code"]) == (401, "UNAUTHORIZED")
+    assert (await anna.get(path(direct))).json["lastSeq"] == 1
 
 
 async def test_no_socket_stays_that_was_on_its_way_in_when_its_user_was_deleted(user, master, cluster):

@@ -32,7 +32,7 @@ from filling import (
 
 from app import eventlog, ids, queries, store
 from app.queries import UNREAD_CEILING
-from app.usecases import admin, changing, chores, conversations, participants, reactions, receipts
+from app.usecases import admin, changing, chores, conversations, participants, presence, reactions, receipts
 
 EVERYBODY = 2**31 - 1
 BUSY_IDS = [filling.numbered(1, FIRST_DIRECT + number) for number in range(BUSY_CONVERSATIONS)]
@@ -108,9 +108,26 @@ CASES: dict[str, Case] = {
         lambda _: lambda: store.missed(dict.fromkeys(BUSY_IDS, DIRECT_SEQS - 1), 500), 10_200
     ),
     "committed since": Case(lambda facts: lambda: store.committed_since(facts.horizon), 100),
-    "conversations of": Case(lambda _: lambda: store.conversations_of([BUSY]), BUSY_CONVERSATIONS),
+    "conversations of": Case(lambda _: lambda: store.conversations_of(BUSY), BUSY_CONVERSATIONS),
+    "admissions": Case(lambda _: lambda: store.admissions([(BUSY, 0), ("person-3", 0)]), 2 * BUSY_CONVERSATIONS),
     "refused": Case(lambda _: lambda: store.are_refused([(BUSY, 0), ("person-3", 0)]), 4),
     "last seqs": Case(lambda _: lambda: store.last_seqs(BUSY_IDS), BUSY_CONVERSATIONS),
+    # Of each conversation one's own row, both to count them, and both to find the other one: oneself in vain.
+    "contacts": Case(
+        lambda _: (presence.CONTACTS, [BUSY], 100, None, presence.MAX_CONTACTS),
+        5 * BUSY_CONVERSATIONS,
+        BUSY_CONVERSATIONS,
+    ),
+    # No more than tells that the group is a large one.
+    "contacts, none in a crowd": Case(
+        lambda _: (presence.CONTACTS, ["person-3"], 100, None, presence.MAX_CONTACTS), CROWD_SIZE + 10, 1
+    ),
+    # Nobody of these is found.
+    "contacts, among some": Case(
+        lambda _: (presence.CONTACTS, [BUSY], 100, ["nobody"], presence.MAX_CONTACTS),
+        5 * BUSY_CONVERSATIONS,
+        2 * BUSY_CONVERSATIONS,
+    ),
     # The latest of one's conversations are known only when the heads of all have been seen; those above the
     # cursor, and what is hidden, in vain.
     "list, first page": Case(

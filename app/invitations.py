@@ -14,10 +14,10 @@ CATCH_UP_BATCH = 500
 _log = logging.getLogger(__name__)
 
 
-class Admission:
+class Invitations:
     """The invitations of this pod's sockets; `follow` makes rooms LIVE."""
 
-    def __init__(self, rooms: Rooms, follow: Callable[[list[Room]], Awaitable[None]]) -> None:
+    def __init__(self, rooms: Rooms, follow: Callable[[list[Room]], Awaitable[bool]]) -> None:
         self._rooms = rooms
         self._follow = follow
         self._invitations: asyncio.Queue[Invitation] = asyncio.Queue(MAX_INVITATIONS)
