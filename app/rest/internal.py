@@ -146,4 +146,4 @@ async def replay_webhook(request: Request, webhook_id: str) -> HTTPResponse:
     presence is not sent again where a newer one is on its way.
     """
     await webhooks.replay_webhook(deps_of(request), ids.from_wire(ids.WEBHOOK, webhook_id))
-    return HTTPResponse(status=ACCEPTED)
+    return HTTPResponse(status=ACCEPTED, content_type="text/plain")
