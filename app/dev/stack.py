@@ -22,7 +22,6 @@ from app.dev.valkey import start_valkey
 from app.settings import Settings, SettingsError, same_ports
 from app.webhooks import server as webhooks
 
-DATA_DIR = Path(".data")
 HOST = "127.0.0.1"
 DEMO_PORT = "3000"
 # People who press Ctrl-C do not want to wait for clients to move over.
@@ -34,9 +33,9 @@ PENDING = {"DATABASE_URL": "postgresql://pending", "REDIS_URL": "redis://pending
 
 @dataclass(frozen=True, slots=True)
 class DevOptions:
-    """What the command line says; `env` is the environment."""
+    """What the command line says: where the data stay, or None to forget them; `env` is the environment."""
 
-    ephemeral: bool
+    data: Path | None
     demo: bool
     env: Mapping[str, str]
 
@@ -150,8 +149,8 @@ async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, Settings]) 
 
 @contextmanager
 def _data_dir(options: DevOptions) -> Iterator[Path]:
-    if not options.ephemeral:
-        yield DATA_DIR.absolute()
+    if options.data is not None:
+        yield options.data.absolute()
         return
     data_dir = Path(tempfile.mkdtemp(prefix="chat-service-"))
     # PostgreSQL may run as another user than this process, who has to get in.

@@ -187,7 +187,7 @@ async def test_conversations_survive_a_stop_that_leaves_nothing(folder, command,
     ports = Ports.free()
     ids = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        dev = command("dev", **ports.env())
+        dev = command("dev", "--data", "kept/here", **ports.env())
         out = dev.says(EVERYTHING_RUNS)
         ids.append(await (await log_in(http, ports, "Anna")).direct("ben"))
         os.killpg(dev.process.pid, number)
@@ -195,9 +195,19 @@ async def test_conversations_survive_a_stop_that_leaves_nothing(folder, command,
         assert dev.err == ""
         assert processes_of(folder) == []
         assert ports.are_free()
-    assert "PostgreSQL: starting in" in out
+    assert f"PostgreSQL: starting in {folder}/kept/here" in out
+    assert not (folder / ".data").exists()
     # The second time it is the one that is there.
     assert ids[0] == ids[1]
+
+
+def test_a_folder_that_is_none_is_told_with_how_to_choose_another(folder, command):
+    (folder / "file").touch()
+    dev = command("dev", "--data", "file/data", **Ports.free().env())
+    assert dev.ends() == 1
+    expected = rf"Cannot write in the data folder {folder}/file/data \(Not a directory\): .* by --data\.\n"
+    assert re.fullmatch(expected, dev.err)
+    assert processes_of(folder) == []
 
 
 async def test_the_next_start_after_a_kill_works(folder, command, http):
