@@ -67,7 +67,10 @@ async def _large_body(request: Request) -> bytes:
 @users_blueprint.get("/<user_id:str>", ignore_body=False)
 @endpoint(answers={200: UserView})
 async def get_user(_: Request, user_id: str) -> HTTPResponse:
-    """Show a profile."""
+    """Show a profile.
+
+    There is none of a user who was never synced, or was deleted: 404.
+    """
     return answer(await users.get_user(user_id_of(user_id)))
 
 
