@@ -31,6 +31,7 @@ from uuid import uuid4
 
 from redis.asyncio import Redis
 
+from app import tracing
 from app.redis_client import AWAY
 
 LEASE_MS = 15_000
@@ -182,11 +183,15 @@ class Whereabouts:
 
 @dataclass(frozen=True, slots=True)
 class PresenceChange:
-    """That a user came or went; `number` grows with each change of that user."""
+    """That a user came or went; `number` grows with each change of that user.
+
+    `traceparent` is where in a trace they came; that they went is found out later, and outside of any.
+    """
 
     user_id: str
     is_online: bool
     number: int
+    traceparent: str | None = None
 
 
 class Presence:
@@ -260,7 +265,7 @@ class Presence:
         numbers = await self._open(args=[self._pod, int(self._knows_epoch), QUIET_MS, *user_ids])
         self._knows_epoch = True
         return [
-            PresenceChange(user_id, is_online=True, number=int(number))
+            PresenceChange(user_id, is_online=True, number=int(number), traceparent=tracing.traceparent())
             for user_id, number in zip(user_ids, numbers, strict=True)
             if int(number)
         ]
