@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -55,7 +56,15 @@ def _parser() -> argparse.ArgumentParser:
         return found
 
     dev = add("dev", _dev, "Start everything on this machine, with nothing installed beforehand.")
-    dev.add_argument("--ephemeral", action="store_true", help="forget all data at the end")
+    kept = dev.add_mutually_exclusive_group()
+    kept.add_argument(
+        "--data",
+        metavar="FOLDER",
+        type=Path,
+        default=Path(".data"),
+        help="where the data stay (.data in the folder where this is started)",
+    )
+    kept.add_argument("--ephemeral", action="store_true", help="forget all data at the end")
     dev.add_argument("--no-demo", action="store_true", help="leave the demo master and its page out")
     add("serve", _serve, "Serve REST on HTTP_PORT and Socket.IO on WS_PORT.")
     add("worker", _worker, "Deliver webhooks to WEBHOOK_URL; health and metrics on WORKER_PORT.")
@@ -98,7 +107,8 @@ def _dev(arguments: argparse.Namespace) -> None:
     except ModuleNotFoundError as error:
         _fail(f"{error}. `chat-service dev` needs the extra: pip install 'chat-service[dev]'", EXIT_FAILURE)
         return
-    options = stack.DevOptions(arguments.ephemeral, not arguments.no_demo, os.environ)
+    data = None if arguments.ephemeral else arguments.data
+    options = stack.DevOptions(data, not arguments.no_demo, os.environ)
     try:
         _run(stack.run(options))
     except embedded.EmbeddedError as error:

@@ -41,17 +41,19 @@ FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::uuid[], $7::te
 # A newer transition takes the place of one that was not delivered; where that is under way, it waits for its end.
 # One that is late, because its pod was, is of no use any more, and a master must never see it after a newer one.
 APPEND_PRESENCE = """
-INSERT INTO webhooks (id, event, seq, user_id, state, created_at, expires_at)
-SELECT told.id, told.event, told.seq, told.user_id, 'due', told.at, told.at + interval '10 minutes'
-FROM unnest($1::uuid[], $2::varchar[], $3::bigint[], $4::varchar[], $5::timestamptz[])
-     AS told (id, event, seq, user_id, at)
+INSERT INTO webhooks (id, event, seq, user_id, state, created_at, expires_at, traceparent)
+SELECT told.id, told.event, told.seq, told.user_id, 'due', told.at, told.at + interval '10 minutes',
+       told.traceparent
+FROM unnest($1::uuid[], $2::varchar[], $3::bigint[], $4::varchar[], $5::timestamptz[], $6::varchar[])
+     AS told (id, event, seq, user_id, at, traceparent)
 WHERE NOT EXISTS (
     SELECT 1 FROM webhooks w WHERE w.conversation_id IS NULL AND w.user_id = told.user_id AND w.seq >= told.seq
 )
 ORDER BY told.user_id
 ON CONFLICT (user_id) WHERE conversation_id IS NULL AND state = 'due' DO UPDATE
 SET id = EXCLUDED.id, event = EXCLUDED.event, seq = EXCLUDED.seq, created_at = EXCLUDED.created_at,
-    expires_at = EXCLUDED.expires_at, attempts = 0, step = 0, last_status_code = NULL, last_error = NULL,
+    expires_at = EXCLUDED.expires_at, traceparent = EXCLUDED.traceparent,
+    attempts = 0, step = 0, last_status_code = NULL, last_error = NULL,
     due_at = CASE WHEN webhooks.lease IS NULL THEN clock_timestamp() ELSE webhooks.due_at END
 WHERE webhooks.seq < EXCLUDED.seq
 """
@@ -119,6 +121,7 @@ class Outbox:
             [change.user_id for change in newest],
             # Numbers follow the clock, in milliseconds.
             [datetime.fromtimestamp(change.number / 1000, UTC) for change in newest],
+            [change.traceparent for change in newest],
         )
         self.wake()
 

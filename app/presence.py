@@ -31,7 +31,7 @@ from uuid import uuid4
 
 from redis.asyncio import Redis
 
-from app import presence_scripts
+from app import presence_scripts, tracing
 from app.redis_client import AWAY
 
 LEASE_MS = 15_000
@@ -56,11 +56,15 @@ class Whereabouts:
 
 @dataclass(frozen=True, slots=True)
 class PresenceChange:
-    """That a user came or went; `number` grows with each change of that user."""
+    """That a user came or went; `number` grows with each change of that user.
+
+    `traceparent` is where in a trace they came; that they went is found out later, and outside of any.
+    """
 
     user_id: str
     is_online: bool
     number: int
+    traceparent: str | None = None
 
 
 class Presence:
@@ -198,7 +202,7 @@ class Presence:
 
 def _came_online(user_ids: Sequence[str], numbers: Sequence[int]) -> list[PresenceChange]:
     return [
-        PresenceChange(user_id, is_online=True, number=int(number))
+        PresenceChange(user_id, is_online=True, number=int(number), traceparent=tracing.traceparent())
         for user_id, number in zip(user_ids, numbers, strict=True)
         if int(number)
     ]

@@ -128,6 +128,8 @@ class ConnectAuth(msgspec.Struct, frozen=True):
 
 
 class ParticipantView(msgspec.Struct, rename="camel"):
+    """Somebody in a conversation; who was never synced has no `displayName` and no `avatarUrl`."""
+
     user_id: str
     role: Literal["owner", "member"]
     joined_at: Timestamp

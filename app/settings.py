@@ -147,6 +147,9 @@ class Settings:
         values, problems = _parse(env, specs())
         if env.get("WEBHOOK_URL") and not (env.get("WEBHOOK_SECRET") or env.get("WEBHOOK_SECRET_FILE")):
             problems.append("WEBHOOK_SECRET: is missing, and required because WEBHOOK_URL is set")
+        problems += same_ports(
+            {name: values.get(name.lower()) for name in ("HTTP_PORT", "WS_PORT", "METRICS_PORT")}
+        )
         if problems:
             raise SettingsError(problems)
         return cls(**values)
@@ -167,6 +170,16 @@ def read_some(env: Mapping[str, str], *names: str) -> dict[str, Any]:
     if problems:
         raise SettingsError(problems)
     return values
+
+
+def same_ports(ports: Mapping[str, int | None]) -> list[str]:
+    """Name those of the ports of one process that it listens on already."""
+    names: dict[int, str] = {}
+    return [
+        f"{name}: must differ from {names[port]}, which is {port} as well"
+        for name, port in ports.items()
+        if port is not None and names.setdefault(port, name) != name
+    ]
 
 
 def _parse(env: Mapping[str, str], wanted: Mapping[str, Spec]) -> tuple[dict[str, Any], list[str]]:

@@ -92,7 +92,7 @@ def claimed(data_dir: Path, name: str, stop_signal: signal.Signals) -> Iterator[
     except OSError as error:
         raise EmbeddedError(
             f"Cannot write in the data folder {data_dir} ({error.strerror}): "
-            "make it writable for this user or choose another one."
+            "make it writable for this user, or choose another one by --data."
         ) from error
     try:
         _end_processes(place)
@@ -115,7 +115,8 @@ def _lock(place: Place) -> int:
         owner = os.read(lock, 20).decode()
         os.close(lock)
         raise EmbeddedError(
-            f"The data folder {place.folder} is in use by process {owner}: stop it or choose another folder."
+            f"The data folder {place.folder} is in use by process {owner}: "
+            "stop it, or choose another folder by --data."
         ) from None
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}".encode(), 0)

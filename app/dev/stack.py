@@ -19,10 +19,9 @@ from app.dev.embedded import EmbeddedServer
 from app.dev.master import MasterConfig, create_master
 from app.dev.postgres import start_postgres
 from app.dev.valkey import start_valkey
-from app.settings import Settings, SettingsError
+from app.settings import Settings, SettingsError, same_ports
 from app.webhooks import server as webhooks
 
-DATA_DIR = Path(".data")
 HOST = "127.0.0.1"
 DEMO_PORT = "3000"
 # People who press Ctrl-C do not want to wait for clients to move over.
@@ -34,9 +33,9 @@ PENDING = {"DATABASE_URL": "postgresql://pending", "REDIS_URL": "redis://pending
 
 @dataclass(frozen=True, slots=True)
 class DevOptions:
-    """What the command line says; `env` is the environment."""
+    """What the command line says: where the data stay, or None to forget them; `env` is the environment."""
 
-    ephemeral: bool
+    data: Path | None
     demo: bool
     env: Mapping[str, str]
 
@@ -66,12 +65,15 @@ async def run(options: DevOptions) -> None:
 def _read(options: DevOptions, urls: Mapping[str, str]) -> tuple[Settings, int]:
     """Read the settings, with `urls` for the servers that the environment does not name, and DEMO_PORT."""
     text = options.env.get("DEMO_PORT", DEMO_PORT)
-    demo_port = int(text) if re.fullmatch(r"[0-9]{1,5}", text) else 0
-    bad = [] if 1 <= demo_port <= 65535 else ["DEMO_PORT: must be a whole number from 1 to 65535"]
+    is_good = re.fullmatch(r"[0-9]{1,5}", text) is not None and 1 <= int(text) <= 65535
+    # What follows from a bad one is not bad itself.
+    demo_port = int(text if is_good else DEMO_PORT)
+    bad = [] if is_good else ["DEMO_PORT: must be a whole number from 1 to 65535"]
     try:
         settings = Settings.read(_environment(options, urls, demo_port))
     except SettingsError as error:
         raise SettingsError([*error.problems, *bad]) from error
+    bad += same_ports({name: port for name, (_, port) in _listeners(settings, options, demo_port).items()})
     if bad:
         raise SettingsError(bad)
     return settings, demo_port
@@ -100,14 +102,25 @@ def _environment(options: DevOptions, urls: Mapping[str, str], demo_port: int) -
     return {**defaults, **missing_secrets, **options.env, **missing_urls}
 
 
+def _listeners(settings: Settings, options: DevOptions, demo_port: int) -> dict[str, tuple[str, int]]:
+    """Give where we listen, by the settings that say so."""
+    found = {
+        "HTTP_PORT": (settings.http_host, settings.http_port),
+        "WS_PORT": (settings.ws_host, settings.ws_port),
+    }
+    if settings.metrics_port is not None:
+        found["METRICS_PORT"] = (settings.http_host, settings.metrics_port)
+    if settings.webhook_url is not None:
+        found["WORKER_PORT"] = (settings.http_host, settings.worker_port)
+    if options.demo:
+        found["DEMO_PORT"] = (HOST, demo_port)
+    return found
+
+
 def _try_ports(settings: Settings, options: DevOptions, demo_port: int) -> None:
     with ExitStack() as taken:
-        taken.enter_context(process.bind(settings.http_host, settings.http_port, "HTTP_PORT"))
-        taken.enter_context(process.bind(settings.ws_host, settings.ws_port, "WS_PORT"))
-        if settings.webhook_url is not None:
-            taken.enter_context(process.bind(settings.http_host, settings.worker_port, "WORKER_PORT"))
-        if options.demo:
-            taken.enter_context(process.bind(HOST, demo_port, "DEMO_PORT"))
+        for name, (host, port) in _listeners(settings, options, demo_port).items():
+            taken.enter_context(process.bind(host, port, name))
 
 
 def _stop_signals() -> asyncio.Event:
@@ -136,8 +149,8 @@ async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, Settings]) 
 
 @contextmanager
 def _data_dir(options: DevOptions) -> Iterator[Path]:
-    if not options.ephemeral:
-        yield DATA_DIR.absolute()
+    if options.data is not None:
+        yield options.data.absolute()
         return
     data_dir = Path(tempfile.mkdtemp(prefix="chat-service-"))
     # PostgreSQL may run as another user than this process, who has to get in.

@@ -10,8 +10,10 @@ from typing import Any
 from uuid import uuid4
 
 from sanic import HTTPResponse, Request, Sanic
+from sanic.application.state import ApplicationServerInfo
 from sanic.config import Config
 from sanic.exceptions import BadURL
+from sanic.http.constants import HTTP
 from sanic.response import BaseHTTPResponse
 from sanic.server import AsyncioServer
 
@@ -80,8 +82,10 @@ def create_app(deps: Deps, state: Health) -> App:
         REQUEST_MAX_HEADER_SIZE=MAX_HEADER_BYTES,
         REQUEST_TIMEOUT=HEADER_TIMEOUT,
         KEEP_ALIVE_TIMEOUT=KEEP_ALIVE,
-        TOUCHUP=False,
+        TOUCHUP=True,
     )
+    # Sanic sends an empty `alt-svc` unless it knows that HTTP/1.1 is all that there is.
+    app.state.server_info.append(ApplicationServerInfo(settings={"version": HTTP.VERSION_1}))
     app.error_handler = ErrorAnswers()
     app.ctx.deps = deps
     app.ctx.health = state

@@ -11,11 +11,12 @@ blueprint = Blueprint("health", url_prefix="/health")
 @endpoint(needs_database=False, answers={200: None})
 async def live(_: Request) -> HTTPResponse:
     """Tell that the process runs."""
-    return HTTPResponse(status=200)
+    return HTTPResponse(status=200, content_type="text/plain")
 
 
 @blueprint.get("/ready")
 @endpoint(needs_database=False, answers={200: None, 503: None})
 async def ready(request: Request) -> HTTPResponse:
     """Tell whether PostgreSQL answers and the process is not draining."""
-    return HTTPResponse(status=200 if await request.app.ctx.health.is_ready() else 503)
+    status = 200 if await request.app.ctx.health.is_ready() else 503
+    return HTTPResponse(status=status, content_type="text/plain")

@@ -68,7 +68,10 @@ async def _large_body(request: Request) -> bytes:
 @users_blueprint.get("/<user_id:str>", ignore_body=False)
 @endpoint(answers={200: UserView})
 async def get_user(_: Request, user_id: str) -> HTTPResponse:
-    """Show a profile."""
+    """Show a profile.
+
+    There is none of a user who was never synced, or was deleted: 404.
+    """
     return answer(await users.get_user(user_id_of(user_id)))
 
 
@@ -147,4 +150,4 @@ async def replay_webhook(request: Request, webhook_id: str) -> HTTPResponse:
     presence is not sent again where a newer one is on its way.
     """
     await webhooks.replay_webhook(deps_of(request), ids.from_wire(ids.WEBHOOK, webhook_id))
-    return HTTPResponse(status=ACCEPTED)
+    return HTTPResponse(status=ACCEPTED, content_type="text/plain")

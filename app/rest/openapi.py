@@ -29,6 +29,9 @@ DESCRIPTION = """\
 Conversations, messages, reactions and receipts, and the internal calls of the host application. What changes is
 told over Socket.IO, on a port of its own, which `/asyncapi.json` describes.
 
+The host application owns the users: any id that it gives somebody will do, in a token and in `participantIds`
+alike. One that was never synced is that of a user without a profile, who has no `displayName` and no `avatarUrl`.
+
 Ids are opaque. Times are ISO 8601 in UTC with milliseconds. Unknown fields of a request are ignored. Every error
 has one shape, with a `code` for programs and a `message` for people. Limits in descriptions are
 those of the default settings."""
@@ -80,7 +83,7 @@ PATH = {
     "user_id": (
         "userId",
         Annotated[str, Meta(min_length=1, max_length=128)],
-        "A user's id, the host application's.",
+        "A user's id, the host application's; one that was never synced is that of a user without a profile.",
     ),
     "emoji": ("emoji", Annotated[str, Meta(min_length=1, max_length=64)], "The emoji, percent-encoded."),
 }

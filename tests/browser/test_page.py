@@ -241,6 +241,8 @@ async def test_a_name_that_is_none_is_refused_with_a_reason(window):
         await anna.of("new-conversation-names").fill(wrong)
         await anna.of("new-conversation-button").click()
         await expect(anna.of("new-conversation-error")).to_contain_text(reason)
+    await anna.of("new-conversation-names").press_sequentially("x")
+    await expect(anna.of("new-conversation-error")).to_be_empty()
     assert await anna.of("conversation-item").count() == 0
 
 

@@ -2,23 +2,29 @@
 
 import asyncio
 import signal
+import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 
 import aiohttp
+import asyncpg
 import pytest
 import redis.asyncio
 from clients import Rest, ear, somebody, token
-from pods import Pod, environment, pods, until
+from databases import empty_database
+from leak import leaking
+from pods import Pod, Worker, environment, pods, until
+from receiver import WEBHOOK_SECRET, receiver
+from scraping import series
 
-from app import database
+from app import database, ids
 from app.dev.postgres import start_postgres
 from app.dev.valkey import start_valkey
 from app.setting_types import Url
 
 
 @asynccontextmanager
-async def breakable(folder, *, count=2):
+async def breakable(folder, *, count=2, **more):
     """Run pods on databases of their own."""
     async with AsyncExitStack() as stack:
         postgres = start_postgres(folder)
@@ -26,7 +32,9 @@ async def breakable(folder, *, count=2):
         valkey = start_valkey(folder)
         stack.callback(valkey.stop)
         await database.migrate(Url(postgres.url))
-        started = await stack.enter_async_context(pods(environment(postgres.url, valkey.url), folder, count))
+        started = await stack.enter_async_context(
+            pods(environment(postgres.url, valkey.url, **more), folder, count)
+        )
         yield started, postgres, valkey
 
 
@@ -238,3 +246,102 @@ async def test_a_pod_that_postgresql_does_not_let_in_waits_and_says_so_once(serv
         await pod.kill()
     assert pod.errors() == []
     assert pod.log.read_text().count("PostgreSQL is away") == 1
+
+
+async def test_processes_that_come_before_the_migrations_wait_without_an_error(servers, tmp_path, person):
+    async with AsyncExitStack() as stack:
+        database_url = await stack.enter_async_context(empty_database(servers.database_url))
+        master = await stack.enter_async_context(receiver())
+        env = {
+            **servers.environment(WEBHOOK_URL=master.url, WEBHOOK_SECRET=WEBHOOK_SECRET),
+            "DATABASE_URL": database_url,
+        }
+        pod, worker = Pod(env, tmp_path / "pod.log"), Worker(env, tmp_path / "worker.log")
+        for process in (pod, worker):
+            stack.push_async_callback(process.kill)
+            await process.start(ready=False)
+
+            async def waits(process=process):
+                return "waiting for `chat-service migrate`" in process.log.read_text()
+
+            await until(waits, "that it waits")
+            assert (await person(process).get("/health/ready")).status == 503
+        migrating = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "app", "migrate"),
+            env=env,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        assert await migrating.wait() == 0
+        for process in (pod, worker):
+            await until(lambda process=process: _is(person(process), "/health/ready", 200), "ready")
+        anna = person(pod)
+        async with ear(pod, anna.user_id) as listener:
+            await anna.say(await anna.group(), "Hello")
+            await listener.wait_for("message:new")
+        await master.wait_for("message.created")
+        for process in (pod, worker):
+            await process.stop()
+            assert process.errors() == []
+
+
+async def test_a_loop_that_fails_is_counted_and_goes_on(folder, person, http):
+    async with breakable(folder, count=1) as ((pod,), postgres, _):
+        anna = person(pod)
+        room = await anna.group()
+        database = await asyncpg.connect(postgres.url)
+        looking = ("chat_loop_failures_total", "look")
+        assert looking not in await series(http, pod.http)
+        await database.execute("ALTER TABLE notices RENAME TO taken_away")
+
+        async def fails():
+            return (await series(http, pod.http)).get(looking, 0) > 0
+
+        await until(fails, "a failure of the loop")
+        async with ear(pod, anna.user_id) as listener:
+            await database.execute("ALTER TABLE taken_away RENAME TO notices")
+            # No news: that loop alone can find it.
+            notice = "INSERT INTO notices (kind, conversation_id) VALUES ('dissolved', $1)"
+            await database.execute(notice, ids.from_wire(ids.CONVERSATION, room))
+            await listener.wait_for("conversation:deleted")
+        await database.close()
+
+
+async def test_news_of_its_own_that_a_pod_does_not_hear_is_counted(servers, tmp_path, http):
+    async with leaking(servers.redis_url) as leak:
+        leak.is_leaking = True
+        async with pods({**servers.environment(), "REDIS_URL": leak.url}, tmp_path, 1) as (pod,):
+
+            async def grows(name):
+                async def has_grown():
+                    return (await series(http, pod.http))[name,] > before
+
+                before = (await series(http, pod.http))[name,]
+                await until(has_grown, name, 15)
+
+            await grows("chat_canary_failures_total")
+            leak.is_leaking = False
+            await grows("chat_canary_seconds_count")
+
+
+async def test_a_worker_that_is_missing_is_shown_until_there_is_one(folder, person, http):
+    async with receiver() as master:
+        webhooks = {"WEBHOOK_URL": master.url, "WEBHOOK_SECRET": WEBHOOK_SECRET}
+        async with breakable(folder, count=1, **webhooks) as ((pod,), postgres, valkey):
+
+            async def is_missing(value):
+                return (await series(http, pod.http))["chat_webhook_worker_missing",] == value
+
+            await person(pod).group()
+            assert await is_missing(0)
+            database = await asyncpg.connect(postgres.url)
+            # As if a minute had gone by.
+            await database.execute("UPDATE webhooks SET due_at = now() - interval '61 seconds'")
+            await database.close()
+            await until(lambda: is_missing(1), "that it is missing", 20)
+            worker = Worker(environment(postgres.url, valkey.url, **webhooks), folder / "worker.log")
+            try:
+                await worker.start()
+                await until(lambda: is_missing(0), "that it is there", 20)
+            finally:
+                await worker.kill()

@@ -150,6 +150,32 @@ async def test_what_a_socket_sends_is_traced_to_the_webhook(traced):
         assert names >= {"connect", "SELECT participants"}
 
 
+async def test_who_comes_online_carries_the_trace_of_the_handshake_to_the_master(traced):
+    async with AsyncExitStack() as stack:
+        found = await traced(stack)
+        found.master.hears_presence = True
+        place, trace_id = incoming()
+
+        async def told(event):
+            def of_anna():
+                return [one for one in found.master.about(event) if one.data["userId"] == found.anna.user_id]
+
+            await found.master.wait(event, of_anna)
+            return of_anna()[0]
+
+        async with ear(found.one, found.anna.user_id, auth={"token": found.anna.token, "traceparent": place}):
+            came = await told("user.online")
+        _, told_trace, told_parent, _ = came.headers["traceparent"].split("-")
+        await found.collector.wait(
+            "both ends", lambda: {span.name for span in found.collector.trace(trace_id)} >= {"connect", "POST"}
+        )
+        spans = {span.name: span for span in found.collector.trace(trace_id)}
+        assert (told_trace, told_parent) == (trace_id, spans["POST"].span_id)
+        assert spans["POST"].parent_id == spans["connect"].span_id
+        went = await told("user.offline")
+        assert went.headers["traceparent"].split("-")[1] != trace_id
+
+
 async def test_what_the_caller_does_not_record_is_not_recorded_but_goes_on(traced):
     async with AsyncExitStack() as stack:
         found = await traced(stack)

@@ -100,6 +100,17 @@ def test_config_check_fails_where_a_setting_is_bad_or_missing(command):
     assert [len(each.out.splitlines()) for each in (good, bad)] == [len(specs())] * 2
 
 
+def test_one_port_for_two_listeners_is_a_bad_setting(command):
+    ports = {"HTTP_PORT": "4500", "WS_PORT": "4500", "METRICS_PORT": "4500"}
+    for ended in (command("config", "--check", **GOOD, **ports), command("serve", **GOOD, **ports)):
+        assert ended.ends() == 2
+        assert named(ended.err) == {"WS_PORT", "METRICS_PORT"}
+        assert "WS_PORT: must differ from HTTP_PORT, which is 4500 as well" in ended.err
+    # A worker is a process of its own.
+    alone = command("config", "--check", **GOOD, HTTP_PORT="4500", WORKER_PORT="4500")
+    assert (alone.ends(), alone.err) == (0, "")
+
+
 @pytest.mark.parametrize("audience", [{}, {"AUTH_JWT_AUDIENCE": "chat"}])
 def test_token_prints_one_that_is_accepted(command, audience):
     ended = command("token", "anna", AUTH_JWT_SECRET=SECRET, AUTH_JWT_ISSUER=ISSUER, **audience)

@@ -162,10 +162,13 @@ def test_a_port_in_use_is_told_before_databases_start(folder, command):
 
 
 def test_one_port_for_two_listeners_is_told_before_databases_start(folder, command):
-    port = f"{free_port()}"
-    dev = command("dev", **Ports.free().env(HTTP_PORT=port, WS_PORT=port))
-    assert dev.ends() == 1
-    assert re.fullmatch(rf"Cannot listen on 127\.0\.0\.1:{port}: .*Set WS_PORT to another port.*\n", dev.err)
+    port = free_port()
+    pairs = [("HTTP_PORT", "WS_PORT"), ("WS_PORT", "METRICS_PORT"), ("METRICS_PORT", "WORKER_PORT")]
+    for first, second in [*pairs, ("WORKER_PORT", "DEMO_PORT")]:
+        dev = command("dev", **Ports.free().env(**{first: f"{port}", second: f"{port}"}))
+        assert dev.ends() == 2
+        assert f"  {second}: must differ from {first}, which is {port} as well\n" in dev.err
+        assert dev.out == ""
     assert not (folder / ".data").exists()
 
 
@@ -173,7 +176,9 @@ def test_every_bad_setting_is_named_before_anything_starts(folder, command):
     bad = {"HTTP_PORT": "http", "DEMO_PORT": "²", "LOG_LEVEL": "loud", "AUTH_JWT_SECRET": ""}
     dev = command("dev", **bad)
     assert dev.ends() == 2
-    assert [name for name in bad if f"  {name}: " not in dev.err] == []
+    assert {line.split(":")[0] for line in dev.err.splitlines() if line.startswith("  ")} == {
+        f"  {name}" for name in bad
+    }
     assert dev.out == ""
     assert not (folder / ".data").exists()
 
@@ -182,7 +187,7 @@ async def test_conversations_survive_a_stop_that_leaves_nothing(folder, command,
     ports = Ports.free()
     ids = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        dev = command("dev", **ports.env())
+        dev = command("dev", "--data", "kept/here", **ports.env())
         out = dev.says(EVERYTHING_RUNS)
         ids.append(await (await log_in(http, ports, "Anna")).direct("ben"))
         os.killpg(dev.process.pid, number)
@@ -190,9 +195,19 @@ async def test_conversations_survive_a_stop_that_leaves_nothing(folder, command,
         assert dev.err == ""
         assert processes_of(folder) == []
         assert ports.are_free()
-    assert "PostgreSQL: starting in" in out
+    assert f"PostgreSQL: starting in {folder}/kept/here" in out
+    assert not (folder / ".data").exists()
     # The second time it is the one that is there.
     assert ids[0] == ids[1]
+
+
+def test_a_folder_that_is_none_is_told_with_how_to_choose_another(folder, command):
+    (folder / "file").touch()
+    dev = command("dev", "--data", "file/data", **Ports.free().env())
+    assert dev.ends() == 1
+    expected = rf"Cannot write in the data folder {folder}/file/data \(Not a directory\): .* by --data\.\n"
+    assert re.fullmatch(expected, dev.err)
+    assert processes_of(folder) == []
 
 
 async def test_the_next_start_after_a_kill_works(folder, command, http):

@@ -79,6 +79,16 @@ async def test_it_logs_in_proxies_and_takes_webhooks(title, node_modules, http, 
         page = await anna.get(f"/api/conversations/{room}/messages?limit=1")
         assert [item["content"] for item in page.json["items"]] == ["Hello 👋"]
         assert (await anna.get("/api/conversations/conv_none")).json["code"] == "NOT_FOUND"
+        for path in (f"/api/conversations/{room}", "/api/conversations/conv_none"):
+            got, head = await anna.get(path), await anna.call("HEAD", path)
+            assert (head.status, head.raw) == (got.status, b"")
+            # It may be left out, but not be wrong.
+            assert head.headers.get("Content-Length") in {None, f"{len(got.raw)}"}
+        is_json = {"Content-Type": "application/json"}
+        broken = await anna.call("POST", "/api/conversations", data=b'{"type":', headers=is_json)
+        assert (broken.status, broken.json["code"]) == (400, "VALIDATION_ERROR")
+        large = await anna.call("POST", "/api/conversations", data=b" " * (256 * 1024 + 1), headers=is_json)
+        assert (large.status, large.json["code"]) == (413, "PAYLOAD_TOO_LARGE")
 
         payload = {
             "event": "message.created",

@@ -52,6 +52,21 @@ async def test_health(user):
     assert (await anna.get("/health/ready")).status == 200
 
 
+async def test_every_header_says_something(user):
+    anna = user()
+    room = await anna.group()
+    answers = [
+        await anna.get("/api/conversations"),
+        await anna.get("/api/nothing"),
+        await anna.delete(f"/api/conversations/{room}"),
+        await anna.get("/health/live"),
+        await anna.get("/health/ready"),
+        await anna.get("/metrics"),
+    ]
+    said = [(name, value) for answer in answers for name, value in answer.headers.items()]
+    assert [name for name, value in said if value in {"", "None"}] == []
+
+
 async def test_a_listed_origin_may_read_with_credentials(user):
     answer = await user().get("/api/conversations", headers={"Origin": ORIGIN})
     assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN

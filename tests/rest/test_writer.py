@@ -125,6 +125,36 @@ async def test_a_bad_row_fails_alone(sends, user, other):
     assert await contents(other, rooms[2]) == []
 
 
+async def test_where_a_batch_goes_one_by_one_nothing_overtakes_what_was_held(sends, user, other, monkeypatch):
+    anna = user("anna")
+    held, spoilt = await anna.group(), await anna.group()
+    await ready(sends, held, anna.user_id)
+    holding = other.transaction()
+    await holding.start()
+    await other.fetchrow(LOCK, UUID(held.removeprefix("conv_")))
+    run, ran = sends._run, []
+
+    async def run_and_let_go(statement, batch):
+        said = [send.message.content for send in batch]
+        ran.append(said)
+        found = await run(statement, batch)
+        # The conversation is free from the moment at which its first message was put off.
+        if said == ["1"]:
+            await holding.rollback()
+        return found
+
+    monkeypatch.setattr(sends, "_run", run_and_let_go)
+    said = [(held, "1"), (spoilt, "NUL \x00"), (held, "2"), (spoilt, "good"), (held, "3")]
+    answers = await asyncio.gather(
+        *(sends.submit(message(room, anna.user_id, content), lambda stored: stored.seq) for room, content in said),
+        return_exceptions=True,
+    )
+    assert ran == [["1", "NUL \x00", "2", "good", "3"], ["1"], ["NUL \x00"], ["good"], ["1", "2", "3"]]
+    assert isinstance(answers.pop(1), asyncpg.CharacterNotInRepertoireError)
+    assert answers == [2, 3, 1, 4]
+    assert await contents(other, held) == ["first", "1", "2", "3"]
+
+
 async def test_who_may_not_gets_nothing_and_takes_no_seq(sends, user):
     anna, stranger = user("anna"), user("stranger")
     room = await anna.group()

@@ -115,7 +115,7 @@ async def append_presence(found, user, number, *, is_online):
 
     at = await found.database.fetchval("SELECT now()")
     event = EVENTS[0] if is_online else EVENTS[1]
-    await found.database.execute(APPEND_PRESENCE, [new_id()], [event], [number], [user.user_id], [at])
+    await found.database.execute(APPEND_PRESENCE, [new_id()], [event], [number], [user.user_id], [at], [None])
 
 
 async def test_presence_that_could_not_be_told_for_ten_minutes_is_dead(stack):

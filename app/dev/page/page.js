@@ -130,6 +130,7 @@ function hideProblem() {
   if ($('notice').dataset.kind === 'problem') {
     hideNotice();
   }
+  $('new-error').textContent = '';
 }
 
 // --- Conversations --------------------------------------------------------------------------------------------
@@ -275,6 +276,9 @@ function onSubmit(id, act) {
 
 onSubmit('login-form', () => enter($('login-name').value));
 onSubmit('new-form', startConversation);
+// What was wrong is being mended.
+$('login-form').addEventListener('input', () => { $('login-error').textContent = ''; });
+$('new-form').addEventListener('input', () => { $('new-error').textContent = ''; });
 $('logout-button').addEventListener('click', logOut);
 $('more-conversations').addEventListener('click', () => chat.loadMoreConversations());
 $('older').addEventListener('click', () => chat.loadOlder());
