@@ -24,7 +24,9 @@ def deps_of(request: Request) -> Deps:
 
 
 async def actor_of(request: Request) -> Actor:
-    """Tell who asks, by `Authorization: Bearer` (RFC 6750); raises Unauthorized."""
+    """Tell who asks, by `Authorization: Bearer` (RFC 6750) and nothing beside it; raises Unauthorized."""
+    if "x-internal-secret" in request.headers:
+        raise Unauthorized("The header `X-Internal-Secret` is not for a user's calls")
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthorized("The header `Authorization: Bearer <token>` is missing")
