@@ -17,6 +17,7 @@ from app.fields import (
     AvatarUrl,
     ClientMessageId,
     Content,
+    ConversationName,
     DisplayName,
     Emoji,
     FileId,
@@ -123,8 +124,8 @@ class SocketPresence(msgspec.Struct, rename="camel", frozen=True):
 class SocketSync(msgspec.Struct, frozen=True):
     """`sync`: what the client holds of each conversation, and since when it was away."""
 
-    conversations: Annotated[dict[str, Annotated[int, Meta(ge=0, le=2**53)]], Meta(max_length=200)]
-    since: datetime | None = None
+    conversations: Annotated[dict[ConversationName, Annotated[int, Meta(ge=0, le=2**53)]], Meta(max_length=200)]
+    since: Annotated[datetime, Meta(tz=True)] | None = None
 
 
 class ConnectAuth(msgspec.Struct, frozen=True):
@@ -244,7 +245,7 @@ def timestamp(at: datetime) -> str:
 
 _encoder = msgspec.json.Encoder()
 _MISSING = re.compile(r"Object missing required field `([^`]+)`(?: - at `\$\.?([^`]*)`)?")
-_ANYWHERE = re.compile(r"(.*) - at `\$\.?([^`]*)`", re.DOTALL)
+_ANYWHERE = re.compile(r"(.*) - at (?:`key` in )?`\$\.?([^`]*)`", re.DOTALL)
 
 
 def encode(view: Any) -> bytes:
