@@ -18,7 +18,7 @@ _C = TypeVar("_C", bound=msgspec.Struct)
 
 _encoder = msgspec.json.Encoder()
 _MISSING = re.compile(r"Object missing required field `([^`]+)`(?: - at `\$\.?([^`]*)`)?")
-_ANYWHERE = re.compile(r"(.*) - at `\$\.?([^`]*)`", re.DOTALL)
+_ANYWHERE = re.compile(r"(.*) - at (?:`key` in )?`\$\.?([^`]*)`", re.DOTALL)
 
 
 def encode(view: Any) -> bytes:

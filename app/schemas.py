@@ -13,6 +13,7 @@ from app.fields import (
     AvatarUrl,
     ClientMessageId,
     Content,
+    ConversationName,
     DisplayName,
     Emoji,
     FileId,
@@ -117,8 +118,8 @@ class SocketPresence(msgspec.Struct, rename="camel", frozen=True):
 class SocketSync(msgspec.Struct, frozen=True):
     """`sync`: what the client holds of each conversation, and since when it was away."""
 
-    conversations: Annotated[dict[str, Annotated[int, Meta(ge=0, le=2**53)]], Meta(max_length=200)]
-    since: datetime | None = None
+    conversations: Annotated[dict[ConversationName, Annotated[int, Meta(ge=0, le=2**53)]], Meta(max_length=200)]
+    since: Annotated[datetime, Meta(tz=True)] | None = None
 
 
 class ConnectAuth(msgspec.Struct, frozen=True):

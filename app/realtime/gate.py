@@ -14,6 +14,7 @@ from app.realtime.websocket import WebSocket, take_over
 from app.settings import Settings
 
 PATH = "/socket.io/"
+METHODS = ("GET", "POST", "OPTIONS")
 HEALTH_PATH = "/health/ready"
 WEBSOCKET_VERSION = "13"
 
@@ -72,9 +73,11 @@ class SocketGate:
     def _refusal(self, request: Request) -> Response | None:
         """Tell why a request is not Engine.IO's, or not now."""
         if request.path == HEALTH_PATH:
-            return error(HTTPStatus.METHOD_NOT_ALLOWED, "The health check is a GET")
+            return _not_allowed(request, "GET")
         if request.path != PATH:
             return error(HTTPStatus.NOT_FOUND, "Only Socket.IO and GET /health/ready are served here")
+        if request.method not in METHODS:
+            return _not_allowed(request, ", ".join(METHODS))
         if not cors.is_allowed(request.headers.get("origin"), self._settings.allowed_origins):
             return error(HTTPStatus.FORBIDDEN, "This origin is not allowed")
         if "sid" not in request.arguments and (not self._health.takes_sockets or self._is_full):
@@ -89,6 +92,12 @@ class SocketGate:
         origin, allowed = request.headers.get("origin"), self._settings.allowed_origins
         response.headers |= cors.headers(origin, allowed, preflight=request.method == "OPTIONS")
         return response
+
+
+def _not_allowed(request: Request, allowed: str) -> Response:
+    refusal = error(HTTPStatus.METHOD_NOT_ALLOWED, f"{request.method} is not served here")
+    refusal.headers["Allow"] = allowed
+    return refusal
 
 
 def _mistake(request: Request) -> Response | None:

@@ -78,7 +78,7 @@ async def start_typing(socket: Speaker, payload: Raw) -> Answer:
 
 async def stop_typing(socket: Speaker, payload: Raw) -> Answer:
     command = decode(SocketTyping, payload)
-    socket.typing.stop(ids.from_wire(ids.CONVERSATION, command.conversation_id))
+    await socket.typing.end(ids.from_wire(ids.CONVERSATION, command.conversation_id))
     return {"ok": True}
 
 

@@ -257,7 +257,7 @@ class _TooLargeError(Exception):
         self.status = status
 
 
-_HEAD_TOO_LARGE = _TooLargeError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are larger than 16 KiB")
+_HEAD_TOO_LARGE = _TooLargeError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The headers are larger than 16 KiB")
 
 
 def _head_size(request: Request) -> int:

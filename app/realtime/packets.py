@@ -19,6 +19,8 @@ EVENT = "2"
 ACK = "3"
 DISCONNECT = "1"
 MAX_BYTES_PER_CHARACTER = 4
+# What may stand before a value (RFC 8259, section 2).
+WHITESPACE = " \t\n\r"
 # No event of ours has any; what comes with some is answered with an error.
 MAX_ATTACHMENTS = 16
 
@@ -103,6 +105,7 @@ class _Json:
 
     def loads(self, text: str) -> Any:
         """Read the payload of a packet: the arguments of an event, or what CONNECT carries."""
+        text = text.lstrip(WHITESPACE)
         if not text.startswith("["):
             return _read_object(text)
         if len(text) > self._max_packet_bytes or len(text.encode(errors="replace")) > self._max_packet_bytes:
@@ -120,6 +123,7 @@ def packet_class(max_packet_bytes: int) -> type[Packet]:
 
     class ServicePacket(Packet):  # type: ignore[misc]
         json = _Json(max_packet_bytes)
+        data: Any
 
         def decode(self, encoded_packet: str) -> int:
             count = int(super().decode(encoded_packet) or 0)
@@ -129,15 +133,15 @@ def packet_class(max_packet_bytes: int) -> type[Packet]:
 
         def add_attachment(self, attachment: bytes) -> bool:
             if sum(map(len, self.attachments)) + len(attachment) > max_packet_bytes:
-                raise ValueError("the attachments are too large")
+                self.data, attachment = [TooLargeEvent(self.data[0])], b""
             return bool(super().add_attachment(attachment))
 
     return ServicePacket
 
 
-def _read_object(text: str) -> Any:
+def _read_object(text: str) -> dict[str, Any] | None:
     try:
-        return msgspec.json.decode(text)
+        return msgspec.json.decode(text, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
 

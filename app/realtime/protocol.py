@@ -16,7 +16,7 @@ from app.deps import Deps
 from app.realtime.engine import MAX_MESSAGE_BYTES, Engine
 from app.realtime.handlers import Answer
 from app.realtime.namespace import ChatNamespace, ConnectAbandonedError, Reply
-from app.realtime.packets import acknowledgement, packet_class, read_event
+from app.realtime.packets import MalformedEvent, acknowledgement, packet_class, read_event
 from app.realtime.session import Session
 from app.supervisor import Supervisor
 
@@ -76,7 +76,7 @@ class Clients(socketio.AsyncManager):  # type: ignore[misc]
 
 
 class SocketIO(socketio.AsyncServer):  # type: ignore[misc]
-    """python-socketio's server; bytes that are no Socket.IO end the connection that they came on."""
+    """python-socketio's server; what is no Socket.IO is refused like any event, and ends what is no socket yet."""
 
     eio: Engine
 
@@ -115,20 +115,28 @@ class SocketIO(socketio.AsyncServer):  # type: ignore[misc]
     async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
         session = self.eio.sockets.get(eio_sid)
         if session is not None and namespace in {None, ROOT}:
+            if session.socket is not None:
+                raise ValueError("the socket is connected already")
             session.has_asked = True
             await super()._handle_connect(eio_sid, namespace, data)
         elif session is not None:
-            await self._send_packet(
-                eio_sid, self.packet_class(CONNECT_ERROR, data="Unable to connect", namespace=namespace)
-            )
+            refusal = {"message": "Invalid namespace"}
+            await self._send_packet(eio_sid, self.packet_class(CONNECT_ERROR, data=refusal, namespace=namespace))
+            if session.socket is None:
+                self.namespace.close_later(session)
 
     async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
         session = self.eio.sockets.get(eio_sid)
         if session is None:
             return
         socket = session.socket
-        event = read_event(data, self._max_packet_bytes) if socket is not None and isinstance(data, str) else None
-        if event is not None and eio_sid not in self._binary_packet:
+        event = None
+        if socket is not None and isinstance(data, str):
+            if self._binary_packet.pop(eio_sid, None) is not None:
+                # What was to come with an event did not.
+                await self.namespace.on_client_event(socket, MalformedEvent(), ())
+            event = read_event(data, self._max_packet_bytes)
+        if event is not None:
             number, name, arguments = event
             result = await self.namespace.on_client_event(socket, name, arguments)
             await self._acknowledge(session, number, result)
@@ -140,6 +148,9 @@ class SocketIO(socketio.AsyncServer):  # type: ignore[misc]
         except ConnectAbandonedError:
             return
         except Exception as error:  # noqa: BLE001 - the namespace raises nothing, so the packet was no packet
+            if socket is not None:
+                await self.namespace.on_client_event(socket, MalformedEvent(), ())
+                return
             _log.info("a connection ends: its client does not speak Socket.IO (%s)", error)
             await session.close()
 

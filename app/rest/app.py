@@ -6,16 +6,17 @@ import socket
 import time
 from collections.abc import Coroutine
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic.application.state import ApplicationServerInfo
 from sanic.config import Config
-from sanic.exceptions import BadURL
+from sanic.exceptions import BadURL, SanicException
+from sanic.http import Http, Stage
 from sanic.http.constants import HTTP
 from sanic.response import BaseHTTPResponse
-from sanic.server import AsyncioServer
+from sanic.server import AsyncioServer, HttpProtocol
 
 from app import cors, tracing
 from app.deps import Deps
@@ -23,6 +24,9 @@ from app.health import Health
 from app.rest import asyncapi, conversations, docs, health, internal, messages, metrics, openapi
 from app.rest.errors import ErrorAnswers
 
+# What is read and thrown away of a body that was refused, and for how long.
+MAX_REFUSED_BYTES = 16 << 20
+REFUSED_TIMEOUT = 5.0
 MAX_HEADER_BYTES = 16_384
 HEADER_TIMEOUT = 10
 KEEP_ALIVE = 75
@@ -115,11 +119,46 @@ async def _preflight(request: Request) -> HTTPResponse | None:
 
 async def _answered(request: ServiceRequest, response: BaseHTTPResponse) -> HTTPResponse | None:
     """Say which origins may read an answer, and count it."""
+    await _read_rest(request)
+    if response.content_type is None:
+        # Sanic would write the word `None`.
+        response.content_type = "text/plain"
     allowed = request.app.ctx.deps.settings.allowed_origins
     origin = request.headers.get("origin")
     response.headers.update(cors.headers(origin, allowed, preflight=request.method == "OPTIONS"))
     metrics.count(request, request.started, response)
     return None
+
+
+async def _read_rest(request: ServiceRequest) -> None:
+    """Read what is left of a body that was refused: many a client sends it all before it reads the answer."""
+    stream = cast("Http | None", request.stream)
+    if stream is None or not stream.request_body or stream.expecting_continue:
+        return
+    stream.request_max_size = MAX_REFUSED_BYTES
+    try:
+        async with asyncio.timeout(REFUSED_TIMEOUT):
+            while await stream.read() is not None:
+                continue
+    except (SanicException, TimeoutError):
+        stream.keep_alive = False
+
+
+class Connection(HttpProtocol):
+    """A connection, whose client has 10 s for the whole head of a request and not for each piece of it."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Expect the first request as soon as what begins the others."""
+        super().connection_made(transport)  # type: ignore[no-untyped-call]
+        self.keep_alive_timeout = HEADER_TIMEOUT
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what the client sent."""
+        since = self._time
+        super().data_received(data)
+        self.keep_alive_timeout = KEEP_ALIVE
+        if self.http is not None and self.http.stage is Stage.REQUEST:
+            self._time = since
 
 
 class RestServer:
@@ -131,7 +170,7 @@ class RestServer:
 
     async def start(self, listening: socket.socket) -> None:
         self._server = await self.app.create_server(
-            sock=listening, backlog=4096, return_asyncio_server=True, access_log=False
+            sock=listening, backlog=4096, return_asyncio_server=True, access_log=False, protocol=Connection
         )
         assert self._server is not None
         await self._server.startup()

@@ -34,6 +34,8 @@ def sender_of(request: Request) -> Actor:
 
 
 def _token(request: Request) -> str:
+    if "x-internal-secret" in request.headers:
+        raise Unauthorized("The header `X-Internal-Secret` is not for a user's calls")
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthorized("The header `Authorization: Bearer <token>` is missing")

@@ -7,7 +7,7 @@ from sanic.http import Http
 
 from app import ids
 from app.codec import reject
-from app.errors import Conflict, PayloadTooLarge
+from app.errors import Conflict, NotFound, PayloadTooLarge
 from app.rest.guards import answer, body_of, deps_of, limit_of, query_of, require_internal, user_id_of
 from app.rest.operations import CURSOR, Limit, Parameter, endpoint
 from app.schemas import ConversationPage, SyncUser, SyncUsers, UserView, decode_users
@@ -75,6 +75,14 @@ async def get_user(_: Request, user_id: str) -> HTTPResponse:
     return answer(await users.get_user(user_id_of(user_id)))
 
 
+# Of `/sync` Sanic takes only the methods that it has a route of its own for.
+@users_blueprint.get("/sync", ignore_body=False)
+@endpoint(answers={200: UserView}, errors=(NotFound,))
+async def get_user_called_sync(_: Request) -> HTTPResponse:
+    """Show the profile of the user whose id is `sync`."""
+    return answer(await users.get_user("sync"))
+
+
 @users_blueprint.delete("/<user_id:str>", ignore_body=False)
 @endpoint(parameters=(ERASE,), answers={EMPTY: None})
 async def delete_user(request: Request, user_id: str) -> HTTPResponse:
@@ -83,10 +91,21 @@ async def delete_user(request: Request, user_id: str) -> HTTPResponse:
     The profile goes, sockets are closed, groups are left, and tokens issued so far are refused for good. Direct
     conversations stay. It is no error the second time.
     """
+    return await _delete_user(request, user_id_of(user_id))
+
+
+@users_blueprint.delete("/sync", ignore_body=False)
+@endpoint(parameters=(ERASE,), answers={EMPTY: None})
+async def delete_user_called_sync(request: Request) -> HTTPResponse:
+    """Forget the user whose id is `sync`."""
+    return await _delete_user(request, "sync")
+
+
+async def _delete_user(request: Request, user_id: str) -> HTTPResponse:
     erase = query_of(request, "erase")
     if erase not in {None, "messages"}:
         raise reject("erase", "must be `messages` or left out")
-    await users.delete_user(deps_of(request), user_id_of(user_id), erase=erase is not None)
+    await users.delete_user(deps_of(request), user_id, erase=erase is not None)
     return HTTPResponse(status=EMPTY)
 
 

@@ -1,5 +1,6 @@
 """What a client missed."""
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -8,6 +9,7 @@ from msgspec import Raw
 from app import eventlog, ids, queries, store
 from app.auth import policy
 from app.auth.actor import Actor
+from app.codec import encode, reject
 from app.deps import Deps
 from app.errors import ChatError
 from app.limits import Action
@@ -16,7 +18,7 @@ from app.usecases.access import require_participant
 
 SYNC_ITEMS = 100
 # What the JSON around the events takes, at most.
-OVERHEAD = 4096
+OVERHEAD = 256
 OVERHEAD_PER_CONVERSATION = 200
 OVERHEAD_PER_EVENT = 64
 
@@ -52,34 +54,45 @@ async def sync(deps: Deps, actor: Actor, command: SocketSync) -> dict[str, Any]:
     """
     policy.require_read(actor)
     await deps.limits.check(Action.SYNC, actor.user_id)
+    since = None if command.since is None else _utc(command.since)
     conversation_ids = await store.conversations_of(actor.user_id)
     mine = set(conversation_ids)
-    room = deps.settings.max_body_bytes - OVERHEAD
     found: dict[str, Any] = {}
-    named: set[UUID] = set()
-    for text, after in command.conversations.items():
+    named: dict[str, UUID] = {}
+    for text in command.conversations:
         try:
             conversation_id = ids.from_wire(ids.CONVERSATION, text)
-            named.add(conversation_id)
             if conversation_id not in mine:
                 await require_participant(conversation_id, actor)
-            page = await _page(conversation_id, after, SYNC_ITEMS)
         except ChatError as error:
             found[text] = {"error": ErrorView(error.code, error.message)}
-            continue
-        page, size = _fitting(page, room, is_first=not found)
+        else:
+            named[text] = conversation_id
+    entered = [] if since is None else await queries.joined_since(actor.user_id, since)
+    known = set(named.values())
+    joined = [ids.to_wire(ids.CONVERSATION, one) for one in entered if one not in known]
+    answer = {"ok": True, "events": found, "joined": joined}
+    room = deps.settings.max_body_bytes - len(encode(answer)) - OVERHEAD
+    is_first = True
+    for text, conversation_id in named.items():
+        page = await _page(conversation_id, command.conversations[text], SYNC_ITEMS)
+        page, size = _fitting(page, room, is_first=is_first)
         room -= size + len(text) + OVERHEAD_PER_CONVERSATION
+        is_first = is_first and not page.items
         found[text] = page
-    joined = [] if command.since is None else await queries.joined_since(actor.user_id, command.since)
-    return {
-        "ok": True,
-        "events": found,
-        "joined": [ids.to_wire(ids.CONVERSATION, entered) for entered in joined if entered not in named],
-    }
+    return answer
+
+
+def _utc(at: datetime) -> datetime:
+    """Give a time in UTC; raises ValidationFailed for one before the first year there, or after the last."""
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as error:
+        raise reject("since", "is no time that there is in UTC") from error
 
 
 def _fitting(page: EventPage, room: int, *, is_first: bool) -> tuple[EventPage, int]:
-    """Cut a page to what there is room for; the first of an answer keeps an event: there is always progress."""
+    """Cut a page to what there is room for; the first with events keeps one: there is always progress."""
     kept: list[EventView] = []
     size = 0
     for item in page.items:

@@ -45,6 +45,14 @@ class Typing:
         await require_participant(conversation_id, self.actor)
         return await queries.participant_count(conversation_id) <= self._deps.settings.large_group
 
+    async def end(self, conversation_id: UUID) -> None:
+        """Tell the others that it is over; raises Forbidden and NotFound."""
+        policy.require_write(self.actor)
+        if conversation_id in self._lapses:
+            self.stop(conversation_id)
+        else:
+            await self._may_be_heard(conversation_id)
+
     def stop(self, conversation_id: UUID) -> None:
         """Tell the others that it is over; nothing happens where it had not begun."""
         lapse = self._lapses.pop(conversation_id, None)

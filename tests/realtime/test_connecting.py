@@ -1,3 +1,4 @@
+import asyncio
 import json
 import time
 
@@ -50,7 +51,22 @@ async def test_no_token_at_all_is_refused(cluster):
 async def test_other_namespaces_are_refused(cluster):
     async with wire(cluster[0], None) as by_hand:
         await by_hand.write("40/admin," + json.dumps({"token": token("anna")}))
-        assert (await by_hand.read_until("44")).startswith("44/admin,")
+        assert await by_hand.read_until("44") == '44/admin,{"message":"Invalid namespace"}'
+        async with asyncio.timeout(1):
+            assert [packet async for packet in _rest_of(by_hand)] == ["1"]
+
+
+async def test_another_namespace_does_not_end_the_socket_that_asked_for_it(cluster):
+    auth = json.dumps({"token": token(somebody())})
+    async with wire(cluster[0], auth) as by_hand:
+        await by_hand.read_until("40")
+        await by_hand.write("40/admin," + auth)
+        await by_hand.read_until("44/admin,")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await by_hand.read()
+        await by_hand.write('421["presence:ping",{}]')
+        assert await by_hand.read() == '431[{"ok":true}]'
 
 
 @pytest.mark.parametrize("transports", [["websocket"], ["polling"], ["polling", "websocket"]])

@@ -135,6 +135,42 @@ async def test_a_failed_event_is_acknowledged_and_told_on_that_socket_alone(user
         assert (await socket.call("message:send", {"conversationId": room, "content": "x"}))["ok"] is True
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        ["42"],
+        ['42{"a":1}'],
+        ['42"disconnect"'],
+        ['42 ["nope",{}]'],
+        ['44{"message":"x"}'],
+        ['49["x"]'],
+        ["42" + "9" * 101 + '["x"]'],
+        ['4517-["x"]'],
+        [b"stray"],
+        ['451-["x",{"_placeholder":true,"num":5}]', b"attached"],
+        ['461-7["x"]', '42["nope"]'],
+        ["40{}"],
+    ],
+)
+async def test_what_is_no_event_of_socket_io_is_refused_and_the_socket_goes_on(cluster, sent):
+    async with wire(cluster[0], auth(somebody())) as by_hand:
+        await by_hand.read_until("40")
+        for packet in sent:
+            await (by_hand.socket.send_bytes if isinstance(packet, bytes) else by_hand.write)(packet)
+        event, told = json.loads((await by_hand.read_until("42"))[2:])
+        assert (event, told["code"]) == ("error", "VALIDATION_ERROR")
+        await by_hand.write('4299["presence:ping",{}]')
+        assert await by_hand.read_until("43") == '4399[{"ok":true}]'
+
+
+async def test_bytes_of_more_than_256_kib_are_told_and_the_socket_goes_on(cluster):
+    async with ear(cluster[0], somebody()) as socket:
+        answer = await socket.call("message:send", b"x" * 300_000)
+        assert (answer["ok"], answer["error"]["code"]) == (False, "PAYLOAD_TOO_LARGE")
+        assert [told["code"] for told in socket.of("error")] == ["PAYLOAD_TOO_LARGE"]
+        assert await socket.call("presence:ping", {}) == {"ok": True}
+
+
 async def test_strangers_and_readers_may_not_send(user, cluster):
     anna = user("anna")
     room = await anna.direct(somebody("ben"))

@@ -45,8 +45,21 @@ async def test_typing_ends_at_once(user, cluster, how):
 async def test_strangers_may_not_type(user, cluster):
     room = await user("anna").direct(somebody("ben"))
     async with ear(cluster[0], somebody("stranger")) as stranger:
-        answer = await stranger.call("typing:start", {"conversationId": room})
-        assert answer["error"]["code"] == "FORBIDDEN"
+        for event in ("typing:start", "typing:stop"):
+            answer = await stranger.call(event, {"conversationId": room})
+            assert answer["error"]["code"] == "FORBIDDEN"
+            answer = await stranger.call(event, {"conversationId": "conv_" + "0" * 32})
+            assert answer["error"]["code"] == "NOT_FOUND"
+
+
+async def test_typing_takes_a_token_that_grants_writing(user, cluster):
+    anna = user("anna")
+    room = await anna.direct(somebody("ben"))
+    reader = {"token": token(anna.user_id, permissions=["chat:read"])}
+    async with ear(cluster[0], anna.user_id, auth=reader) as socket:
+        for event in ("typing:start", "typing:stop"):
+            answer = await socket.call(event, {"conversationId": room})
+            assert answer["error"]["code"] == "FORBIDDEN"
 
 
 async def test_large_groups_have_no_typing_no_presence_and_receipts_for_oneself(servers, tmp_path, user):

@@ -1,6 +1,7 @@
 import json
 from datetime import UTC, datetime
 
+import pytest
 from clients import ear, somebody
 
 
@@ -67,4 +68,27 @@ async def test_too_many_conversations_at_once_are_refused(cluster):
         wanted = {f"conv_{n:032x}": 0 for n in range(201)}
         answer = await socket.call("sync", {"conversations": wanted})
         assert answer["error"]["code"] == "VALIDATION_ERROR"
+        assert answer["error"]["details"] == {"field": "conversations"}
+
+
+@pytest.mark.parametrize(
+    "since", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-01-01T00:00:00", "soon", 5]
+)
+async def test_a_time_that_is_none_is_refused(cluster, since):
+    async with ear(cluster[0], somebody()) as socket:
+        answer = await socket.call("sync", {"conversations": {}, "since": since})
+    assert (answer["error"]["code"], answer["error"]["details"]) == ("VALIDATION_ERROR", {"field": "since"})
+
+
+async def test_what_is_no_conversation_takes_its_room_in_the_answer_too(user, cluster):
+    anna = user("anna")
+    room = await anna.group()
+    for _ in range(9):
+        await anna.say(room, "🦊" * 7000)
+    wanted = {room: 0} | {f"{n:03}" + "\u0001" * 61: 0 for n in range(199)}
+    async with ear(cluster[0], anna.user_id) as socket:
+        answer = await socket.call("sync", {"conversations": wanted})
+        assert answer["events"][room]["hasMore"] is True
+        assert len(json.dumps(answer, ensure_ascii=False).encode()) <= 262_144
+        answer = await socket.call("sync", {"conversations": {"x" * 65: 0}})
         assert answer["error"]["details"] == {"field": "conversations"}

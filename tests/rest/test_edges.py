@@ -1,4 +1,5 @@
 import asyncio
+import io
 
 import pytest
 from pods import ORIGIN
@@ -103,6 +104,45 @@ async def test_headers_over_16_kib_are_refused(cluster):
     answer = await raw(cluster[0], b"GET /health/live HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000 + b"\r\n\r\n")
     assert answer.split(b" ")[1] in {b"413", b"431"}
     assert b"PAYLOAD_TOO_LARGE" in answer
+
+
+async def test_a_head_that_comes_too_slowly_is_not_waited_for(cluster):
+    reader, writer = await asyncio.open_connection("127.0.0.1", cluster[0].http_port)
+    idle, unused = await asyncio.open_connection("127.0.0.1", cluster[0].http_port)
+    answer = asyncio.ensure_future(reader.read())
+    writer.write(b"GET /health/live HTTP/1.1\r\n")
+    async with asyncio.timeout(20):
+        while not answer.done():
+            writer.write(b"X-Slow: x\r\n")
+            await asyncio.wait([answer], timeout=0.5)
+        assert await idle.read() == b""
+    assert b"VALIDATION_ERROR" in await answer
+    for one in (writer, unused):
+        one.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "status"),
+    [
+        ("/api/conversations", 5_000_000, 413),
+        ("/api/nothing", 5_000_000, 404),
+        ("/api/users/sync/batch", 5_000_000, 401),
+        ("/api/users/sync/batch", (8 << 20) + 1, 413),
+    ],
+)
+async def test_whoever_sends_all_of_a_refused_body_gets_the_answer(user, master, cluster, path, size, status):
+    caller = master if status == 413 and "batch" in path else user()
+    headers = {**caller.credentials, "Host": "x", "Connection": "close", "Content-Length": str(size)}
+    head = f"POST {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    answer = await raw(cluster[0], head.encode() + b"\r\n" + b"x" * size)
+    assert answer.split(b" ")[1] == str(status).encode()
+    answer = await caller.call("POST", path, data=io.BytesIO(b"x" * size))
+    assert answer.status == status
+    assert (await user().get("/api/conversations")).status == 200
+
+
+async def test_an_answer_without_a_body_names_no_type_that_there_is_not(user):
+    assert (await user().get("/health/live")).headers["Content-Type"] == "text/plain"
 
 
 async def test_bytes_that_are_no_http_are_400(cluster):

@@ -97,8 +97,8 @@ INSERT INTO webhooks (id, event, seq, user_id, state, created_at) VALUES ($1, 'u
 async def world(user, master, servers):
     """A user in a direct conversation and in groups where everything has happened, and a webhook that is dead."""
     anna, ben, cleo = user("anna"), user("ben"), user("cleo")
-    for one in (anna, ben):
-        profile = {"externalUserId": one.user_id, "displayName": "N. N.", "metadata": {"team": 1}}
+    for user_id in (anna.user_id, ben.user_id, "sync"):
+        profile = {"externalUserId": user_id, "displayName": "N. N.", "metadata": {"team": 1}}
         assert (await master.post("/api/users/sync", profile)).status == 200
     direct = await anna.direct(ben.user_id)
     groups = [await anna.group(ben.user_id, title="Lunch", metadata={"a": 1}) for _ in range(2)]

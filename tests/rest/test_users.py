@@ -62,7 +62,7 @@ async def test_a_profile_is_stored_and_replaced(master):
     }
 
 
-@pytest.mark.parametrize("user_id", ["a/b", "a b?c#d", "100%", "%41", "é👍", "x" * 128])
+@pytest.mark.parametrize("user_id", ["a/b", "a b?c#d", "100%", "%41", "é👍", "x" * 128, "sync"])
 async def test_any_id_is_named_in_a_path(master, user_id):
     await sync(master, user_id)
     where = f"{USERS}/{quote(user_id, safe='')}"
@@ -213,8 +213,9 @@ async def test_only_the_secret_opens_the_internal_api(master, http, user):
         ):
             async with http.request(method, master.base + where, headers=headers) as response:
                 assert (response.status, (await response.json())["code"]) == (401, "UNAUTHORIZED")
-    async with http.get(master.base + "/api/conversations", headers=secret) as response:
-        assert response.status == 401
+    for headers in (secret, {**secret, **bearer}):
+        async with http.get(master.base + "/api/conversations", headers=headers) as response:
+            assert response.status == 401
 
 
 async def test_the_internal_api_is_on_the_rest_listener_only(master, cluster):
