@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Coroutine
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 from sanic import HTTPResponse, Request, Sanic
@@ -132,8 +132,8 @@ async def _answered(request: ServiceRequest, response: BaseHTTPResponse) -> HTTP
 
 async def _read_rest(request: ServiceRequest) -> None:
     """Read what is left of a body that was refused: many a client sends it all before it reads the answer."""
-    stream = cast("Http | None", request.stream)
-    if stream is None or not stream.request_body or stream.expecting_continue:
+    stream = request.stream
+    if not isinstance(stream, Http) or not stream.request_body or stream.expecting_continue:
         return
     stream.request_max_size = MAX_REFUSED_BYTES
     try:
