@@ -235,6 +235,7 @@ def _announce(settings: Settings, options: DevOptions, demo_port: int) -> None:
         "",
         f"  REST and internal API   http://{HOST}:{settings.http_port}",
         f"  Socket.IO               http://{HOST}:{settings.ws_port}",
+        f"  All calls and events    http://{HOST}:{settings.http_port}/docs",
     ]
     if settings.webhook_url is not None:
         lines.append(f"  Webhooks go to          {settings.webhook_url!r}")

@@ -31,7 +31,11 @@ event of a client may carry an acknowledgement callback, which gets `{ ok: true,
 what failed is told by the `error` event as well.
 
 Changes of a conversation carry its next `seq`, without a gap: a socket gets each once and in order, and after a
-reconnect `sync` brings what was missed."""
+reconnect `sync` brings what was missed. It takes 200 conversations, and answers with 256 KiB at most: where
+`hasMore` is true, it goes on after the last `seq` that came.
+
+In a group of more than 100 participants nobody hears who types, comes or goes, and `message:read` goes to the
+reader alone. Limits are those of the default settings."""
 
 CHANNEL = "#/channels/socket"
 TOKEN = "userToken"  # noqa: S105 - the name of a scheme

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from app.rest.errors import STATUS
 from app.rest.payloads import LoggedEvent, ReactionView
 
 REF = "#/components/schemas/"
@@ -20,6 +21,8 @@ def components(kinds: list[Any]) -> tuple[Describe, dict[str, Any]]:
     schemas = {_public(name): _renamed(schema) for name, schema in named.items()}
     # An `EventView` is one of these, told apart by its name; which, no type of a view can say.
     schemas["Event"] = {"title": "Event", **_renamed(described[kinds.index(LoggedEvent)])}
+    for name in schemas.keys() & {"Error", "ErrorEvent"}:
+        schemas[name]["properties"]["code"]["enum"] = list(STATUS)
     return lambda kind: _renamed(described[kinds.index(kind)]), dict(sorted(schemas.items()))
 
 

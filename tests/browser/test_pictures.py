@@ -118,6 +118,11 @@ async def test_pictures_to_be_looked_at(window, keep, scheme):
     await ben.is_in("offline")
     await ben.say("Sent in the tunnel")
     await keep(f"{scheme}-phone-offline.png", await ben.page.screenshot())
+    # As narrow as a page may get (WCAG 2.2, 1.4.10).
+    await ben.page.set_viewport_size({"width": 320, "height": 640})
+    box = await ben.of("logout-button").bounding_box()
+    assert box["x"] + box["width"] <= 320
+    await keep(f"{scheme}-narrow-offline.png", await ben.page.screenshot())
     for talker in (anna, ben):
         width = talker.page.viewport_size["width"]
         assert await talker.page.evaluate("document.documentElement.scrollWidth") == width

@@ -113,6 +113,7 @@ def test_it_says_what_it_does_and_where_everything_is(first):
     assert [first.out.index(step) for step in steps] == sorted(first.out.index(step) for step in steps)
     for port in (first.ports.http, first.ports.ws):
         assert f"http://127.0.0.1:{port}\n" in first.out
+    assert f"http://127.0.0.1:{first.ports.http}/docs\n" in first.out
     assert f"http://localhost:{first.ports.demo} " in first.out
     for name in ("AUTH_JWT_SECRET", "AUTH_JWT_ISSUER", "INTERNAL_API_SECRET"):
         assert re.search(rf"{name} +\S+ +\(for development only\)", first.out)

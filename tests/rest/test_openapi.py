@@ -2,6 +2,7 @@
 
 import re
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 
 import asyncpg
@@ -23,6 +24,11 @@ from schemathesis.specs.openapi.checks import (
 from app import ids
 from app.health import Health
 from app.rest.app import create_app
+from app.rest.errors import STATUS
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+TYPES = (ROOT / "app/dev/page/client/chat-client.d.ts").read_text()
 
 APP = create_app(
     SimpleNamespace(settings=SimpleNamespace(max_body_bytes=262_144, metrics_port=None)), Health(None)
@@ -60,6 +66,16 @@ def test_a_name_stands_for_one_schema_in_both_documents():
     shared = schemas.keys() & others.keys() - {"Event"}
     assert {"Message", "EventPage", "Error"} <= shared
     assert [name for name in shared if schemas[name] != others[name]] == []
+
+
+def test_the_codes_of_errors_are_the_same_closed_list_everywhere():
+    found = [
+        DOCUMENT["components"]["schemas"]["Error"]["properties"]["code"]["enum"],
+        APP.ctx.asyncapi["components"]["schemas"]["ErrorEvent"]["properties"]["code"]["enum"],
+        re.findall(r"'(\w+)'", TYPES.split("type ServiceErrorCode =")[1].split(";")[0]),
+        re.findall(r"`([A-Z_]+)`", README.split("The codes:")[1].split(".")[0]),
+    ]
+    assert {frozenset(codes) for codes in found} == {frozenset(STATUS)}
 
 
 def test_each_operation_has_words_and_an_id_of_its_own():
