@@ -14,7 +14,7 @@ import uvloop
 from app import database, settings, telemetry, tracing
 from app.auth import tokens
 from app.database import NoDatabaseError
-from app.process import PortInUseError
+from app.process import BadHostError, PortInUseError
 from app.settings import Settings, SettingsError
 
 EXIT_FAILURE = 1
@@ -35,6 +35,8 @@ def main() -> None:
         arguments.command(arguments)
     except SettingsError as error:
         _fail(f"{error}\nEvery setting: chat-service config", EXIT_BAD_CONFIGURATION)
+    except BadHostError as error:
+        _fail(str(error), EXIT_BAD_CONFIGURATION)
     except (PortInUseError, NoDatabaseError) as error:
         _fail(str(error), EXIT_FAILURE)
     except KeyboardInterrupt:

@@ -1,6 +1,7 @@
 """What every process of the service does: take its ports, hear that it shall stop, keep its memory in order."""
 
 import asyncio
+import errno
 import gc
 import os
 import signal
@@ -17,8 +18,12 @@ class PortInUseError(Exception):
     """A port cannot be had; the message says which, and which setting names it."""
 
 
+class BadHostError(Exception):
+    """A host is none of this machine; the message says which, and which setting names it."""
+
+
 def bind(host: str, port: int, setting: str) -> socket.socket:
-    """Take a port; raises PortInUseError."""
+    """Take a port; raises PortInUseError and BadHostError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -29,6 +34,9 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
     except OSError as error:
         listening.close()
         reason = error.strerror or str(error)
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            where = "WS_HOST" if setting == "WS_PORT" else "HTTP_HOST"
+            raise BadHostError(f"{where}: {host} is no address of this machine: {reason}") from error
         raise PortInUseError(
             f"Cannot listen on {host}:{port}: {reason}. Set {setting} to another port, or stop what uses this one."
         ) from error

@@ -114,7 +114,8 @@ def rate(value: str) -> Rate:
 
 
 def origins(value: str) -> tuple[str, ...]:
-    origins = tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())
+    # Browsers write them in lower case.
+    origins = tuple(part.strip().rstrip("/").lower() for part in value.split(",") if part.strip())
     for origin in origins:
         parts = urlsplit(origin)
         if origin == "*":

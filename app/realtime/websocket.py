@@ -168,7 +168,7 @@ class _Descriptor(int):
 
 
 # One for all: what is different in it is written anew before each use.
-_SWITCHING = WSUpgradeResponse.create_101_response()
+_SWITCHING = WSUpgradeResponse.create_101_response({"Vary": "Origin"})
 _HEAD = (
     b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"

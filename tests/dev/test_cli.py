@@ -161,6 +161,14 @@ def test_serve_tells_of_one_port_that_is_taken(command, setting, server_urls):
     assert re.fullmatch(rf"Cannot listen on 127\.0\.0\.1:{taken}: .*Set {setting} to another port.*\n", ended.err)
 
 
+@pytest.mark.parametrize(("setting", "host"), [("HTTP_HOST", "256.1.1.1"), ("WS_HOST", "192.0.2.1")])
+def test_serve_names_a_host_that_is_none_of_this_machine(command, setting, host):
+    ports = {"HTTP_PORT": f"{free_port()}", "WS_PORT": f"{free_port()}"}
+    ended = command("serve", **{**GOOD, "HTTP_HOST": "127.0.0.1", "WS_HOST": "127.0.0.1", **ports, setting: host})
+    assert ended.ends() == 2
+    assert re.fullmatch(rf"{setting}: {host} is no address of this machine: .*\n", ended.err)
+
+
 async def test_ten_migrations_at_once_make_one_whole_schema(command, fresh_database, servers):
     started = [command("migrate", DATABASE_URL=fresh_database) for _ in range(10)]
     assert [each.ends() for each in started] == [0] * 10

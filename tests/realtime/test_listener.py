@@ -77,7 +77,8 @@ async def frames(reader):
 async def websocket(pod):
     async with connection(pod) as (reader, writer):
         writer.write(request("GET", WEBSOCKET, UPGRADE))
-        assert (await response(reader))[0] == 101
+        status, headers, _ = await response(reader)
+        assert (status, headers["vary"]) == (101, "Origin")
         told = frames(reader)
         opcode, packet = await anext(told)
         assert (opcode, packet[:1]) == (TEXT, b"0")

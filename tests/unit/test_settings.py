@@ -72,7 +72,7 @@ def test_defaults_and_values_are_read():
     settings = Settings.read(
         {
             **GOOD,
-            "ALLOWED_ORIGINS": "https://a.example, http://localhost:3000/",
+            "ALLOWED_ORIGINS": "https://A.example, http://localhost:3000/",
             "RATE_LIMIT_CREATE": "30/m,10",
             "RATE_LIMIT_READ": "0",
             "DRAIN_TIMEOUT": "1500ms",
