@@ -57,11 +57,13 @@ def server_urls() -> Iterator[tuple[str, str]]:
 
 
 @asynccontextmanager
-async def new_servers(server_urls: tuple[str, str], redis_database: int) -> AsyncIterator[Servers]:
-    """Give a new database with the migrations applied, and one of the databases of Redis."""
+async def new_servers(server_urls: tuple[str, str], place: int) -> AsyncIterator[Servers]:
+    """Give a new database with the migrations applied, and one of this process's two databases of Redis."""
     database_url, redis_url = server_urls
+    # Processes that run tests at the same time may have been given one Redis for all.
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     async with new_database(database_url) as own:
-        yield Servers(own, urlsplit(redis_url)._replace(path=f"/{redis_database}").geturl())
+        yield Servers(own, urlsplit(redis_url)._replace(path=f"/{2 * process + place}").geturl())
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 async def servers(server_urls: tuple[str, str]) -> AsyncIterator[Servers]:
     """Give what this run keeps its data in."""
-    async with new_servers(server_urls, redis_database=0) as found:
+    async with new_servers(server_urls, place=0) as found:
         yield found
 
 
@@ -91,7 +93,7 @@ async def sql(servers) -> AsyncIterator[asyncpg.Connection]:
 @pytest.fixture(scope="session")
 async def own_servers(server_urls: tuple[str, str]) -> AsyncIterator[Servers]:
     """Give a database and a Redis in which no pods but those of the tests of webhooks write."""
-    async with new_servers(server_urls, redis_database=1) as found, redis.from_url(found.redis_url) as own:
+    async with new_servers(server_urls, place=1) as found, redis.from_url(found.redis_url) as own:
         await own.flushdb()
         yield found
 
