@@ -61,7 +61,9 @@ class Worker:
         self._retries: asyncio.Queue[list[Row]] = asyncio.Queue()
         # How many retries of each lane are under way.
         self._retrying: Counter[Any] = Counter()
+        # Behind what the last claims took, or looked at.
         self._after = _START
+        self._due_after: datetime | None = None
         self._news = asyncio.Event()
         self._holding = Holding(self._news.set)
         self._claiming = asyncio.Lock()
@@ -111,7 +113,7 @@ class Worker:
         if self._lanes.qsize() < FIRST_SENDERS:
             found = await self._claim_lanes(LANES_AT_ONCE)
         if self._retries.qsize() < RETRY_SENDERS:
-            found = await self._claim_retries(RETRIES_AT_ONCE) or found
+            found = await self._claim_retries() or found
         return found
 
     async def _claim_lanes(self, most: int) -> bool:
@@ -125,18 +127,22 @@ class Worker:
         self._after = max(lanes) if len(lanes) == most else _START
         return bool(lanes) or after != _START
 
-    async def _claim_retries(self, most: int) -> bool:
-        # Of a user there is never more than one.
-        busy = [lane for lane, count in self._retrying.items() if count >= RETRIES_OF_A_LANE]
-        rows = await self._holding.hold(queue.claim_due(busy, most))
+    async def _claim_retries(self) -> bool:
+        rows = await self._holding.hold(self._claim_due(RETRIES_AT_ONCE))
         for row in rows:
             self._retrying[_lane(row)] += 1
             self._retries.put_nowait([row])
-        return bool(rows)
+        return bool(rows) or self._due_after is not None
+
+    async def _claim_due(self, most: int) -> list[Row]:
+        # Of a user there is never more than one.
+        busy = [lane for lane, count in self._retrying.items() if count >= RETRIES_OF_A_LANE]
+        rows, self._due_after = await queue.claim_due(busy, most, self._due_after)
+        return rows
 
     async def _probe(self) -> bool:
         """Try whether the master is there again, with one delivery that is due."""
-        rows = await self._holding.hold(queue.claim_due([], 1))
+        rows = await self._holding.hold(self._claim_due(1))
         rows = rows or await self._holding.hold(queue.claim_lanes(self._after, 1, 1))
         self._after = rows[0]["conversation_id"] or _START if rows else _START
         for row in rows:
