@@ -115,7 +115,11 @@ def _url(*schemes: str) -> Callable[[str], Url]:
 
 def _web_address(value: str) -> Url:
     address = _url("http", "https")(value)
-    if not urlsplit(value).hostname:
+    try:
+        host = (urlsplit(value).hostname or "").encode("idna")
+    except UnicodeError:
+        host = b""
+    if not host:
         raise ValueError("must name a host")
     return address
 

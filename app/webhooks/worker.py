@@ -87,8 +87,10 @@ class Worker:
 
     async def drain(self) -> None:
         """Claim no more, finish what is under way, and give back the rest."""
+        self._draining = True
+        # A claim that is under way still brings what has to be given back.
         async with self._claiming:
-            self._draining = True
+            pass
         await self._lanes.join()
         await self._retries.join()
         await self._holding.settle()
