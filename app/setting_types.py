@@ -76,7 +76,11 @@ def url(*schemes: str) -> Callable[[str], Url]:
 
 def web_address(value: str) -> Url:
     address = url("http", "https")(value)
-    if not urlsplit(value).hostname:
+    try:
+        host = (urlsplit(value).hostname or "").encode("idna")
+    except UnicodeError:
+        host = b""
+    if not host:
         raise ValueError("must name a host")
     return address
 

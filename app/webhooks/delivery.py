@@ -1,35 +1,27 @@
 """One attempt: what is due is put into words, signed, posted, and the answer judged."""
 
-import asyncio
-import logging
 import os
 import socket
+import ssl
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-
-from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 
 from app import events, tracing
 from app.gathering import Gathering
 from app.settings import Settings
 from app.store import Row
 from app.webhooks import payload, queue, signing
+from app.webhooks.posting import NoAnswerError, Poster
 from app.webhooks.retry import read_retry_after
 from app.webhooks.signing import Keys, Signed
 
-# What is read of an answer; a connection with more on it is not used again.
-MAX_ANSWER = 4096
+HEADERS = {"Content-Type": "application/json", "User-Agent": "chat-service", "Accept": "*/*"}
 # How long the previous secret goes first after it was what the master accepted.
 PREFERENCE = 60.0
-READ_TIMEOUT = 1.0
-# Shorter than the 5 s of Node.js: a request that meets the end of its connection is a failed attempt.
-KEEP_ALIVE = 4.0
 UNAUTHORIZED = 401
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +50,11 @@ class Outcome:
 
 
 class Sender:
-    """Posts webhooks to the master over connections that are kept."""
+    """Posts webhooks to the master."""
 
-    def __init__(self, settings: Settings, session: ClientSession) -> None:
-        assert settings.webhook_url is not None
+    def __init__(self, settings: Settings, poster: Poster) -> None:
         assert settings.webhook_secret is not None
-        self._url = settings.webhook_url.reveal()
-        self._session = session
+        self._poster = poster
         self._message = Gathering(queue.messages, lambda _: tracing.statement(queue.MESSAGES))
         secrets = (settings.webhook_secret, settings.webhook_secret_previous)
         self._keys = [signing.keys_of(secret) for secret in secrets if secret is not None]
@@ -114,57 +104,35 @@ class Sender:
     async def _post(self, signed: Signed, row: Row) -> Outcome:
         headers = {**signed.headers, "traceparent": tracing.traceparent() or payload.traceparent(row)}
         try:
-            async with self._session.post(
-                self._url, data=signed.body, headers=headers, allow_redirects=False
-            ) as response:
-                await _read(response)
-                status = response.status
-                retry_after = read_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
+            answer = await self._poster.post(headers, signed.body)
         except TimeoutError:
             tracing.describe(is_failure=True, error__type="timeout")
             return Outcome(None, "no answer in time")
-        except (ClientError, OSError) as error:
+        except OSError as error:
             tracing.describe(is_failure=True, error__type=type(error).__name__)
             return Outcome(None, _reason(error))
+        status = answer.status
         tracing.describe(is_failure=status >= 400, http__response__status_code=status)
         if 200 <= status < 300:
             return Outcome(status)
-        return Outcome(status, f"answered {status}", retry_after)
+        return Outcome(status, f"answered {status}", read_retry_after(answer.retry_after, datetime.now(UTC)))
 
 
-async def _read(response: ClientResponse) -> None:
-    """Read an answer that is short, so that its connection can be used again; nothing of it is of interest."""
-    left = MAX_ANSWER
-    try:
-        async with asyncio.timeout(READ_TIMEOUT):
-            while left > 0 and (part := await response.content.read(left)):
-                left -= len(part)
-    except (TimeoutError, ClientError) as error:
-        _log.debug("the answer of the master broke off: %s", error)
-    if not response.content.at_eof():
-        response.close()
-
-
-def _reason(error: Exception) -> str:
+def _reason(error: OSError) -> str:
     """Say what went wrong in few words, without the address, which may hold a password."""
-    cause = getattr(error, "os_error", error)
-    if isinstance(cause, socket.gaierror):
-        return str(cause.strerror)
-    if isinstance(cause, OSError) and cause.errno:
-        return os.strerror(cause.errno)
-    return type(error).__name__
+    if isinstance(error, NoAnswerError):
+        return str(error)
+    if isinstance(error, ssl.SSLError):
+        return error.reason or type(error).__name__
+    if isinstance(error, socket.gaierror):
+        return str(error.strerror)
+    return os.strerror(error.errno) if error.errno else type(error).__name__
 
 
-@asynccontextmanager
-async def sender(settings: Settings, connections: int) -> AsyncIterator[Sender]:
-    """Open a sender for the length of a block, with so many connections at most."""
-    session = ClientSession(
-        connector=TCPConnector(limit=connections, keepalive_timeout=KEEP_ALIVE),
-        read_bufsize=MAX_ANSWER,
-        timeout=ClientTimeout(total=settings.webhook_timeout),
-        cookie_jar=DummyCookieJar(),
-        headers={"Content-Type": "application/json", "User-Agent": "chat-service"},
-        auto_decompress=False,
-    )
-    async with session:
-        yield Sender(settings, session)
+@contextmanager
+def sender(settings: Settings) -> Iterator[Sender]:
+    """Open a sender for the length of a block."""
+    assert settings.webhook_url is not None
+    poster = Poster(settings.webhook_url, HEADERS, settings.webhook_timeout)
+    with closing(poster):
+        yield Sender(settings, poster)

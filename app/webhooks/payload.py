@@ -9,10 +9,9 @@ import secrets
 from typing import Any
 
 from app import events, ids
+from app.codec import encode
 from app.schemas import timestamp
 from app.store import Row
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def webhook_id(row: Row) -> str:
@@ -26,22 +25,17 @@ def traceparent(row: Row) -> str:
 
 
 def event(row: Row) -> bytes:
-    return dump(row["event"])
+    return encode(row["event"])
 
 
 def time(row: Row) -> bytes:
     """Give when it happened, whenever it is sent."""
-    return dump(timestamp(row["created_at"]))
+    return encode(timestamp(row["created_at"]))
 
 
 def data(row: Row) -> bytes:
     """Give `data` as JSON."""
-    return dump(_SAYING[row["event"]](row))
-
-
-def dump(value: Any) -> bytes:
-    """Write JSON as JSON.stringify does (ECMA-262, QuoteJSONString): everything raw but what must be escaped."""
-    return _encode(value).encode()
+    return encode(_SAYING[row["event"]](row))
 
 
 def _message_created(row: Row) -> dict[str, Any]:

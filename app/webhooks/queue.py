@@ -7,6 +7,7 @@ one conversation commit in the order of `seq`, and while the first is held nobod
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID, uuid4
 
 from app import store
@@ -15,7 +16,9 @@ from app.store import Row
 LEASE = 30.0
 ROWS_OF_A_LANE = 20
 RETRIES_OF_A_LANE = 4
+LOOKED_AT_ONCE = 5000
 
+_LAST_ID = UUID(int=2**128 - 1)
 _COLUMNS = """
     w.id, w.event, w.conversation_id, w.seq, w.user_id, w.message_id, w.data, w.traceparent, w.created_at,
     w.expires_at, w.step, w.lease
@@ -53,18 +56,22 @@ WITH RECURSIVE firsts AS (
 SELECT * FROM claimed ORDER BY conversation_id, seq
 """
 
-# What hangs for one conversation must not take the place of all others: few of each at a time. The inner LIMIT
-# bounds what is looked at.
+# What hangs for one conversation must not take the place of all others: few of each at a time, and where it fills
+# all that is looked at, the next claim looks behind it. What it looks at is bounded before anything is left out.
+# The pair is for the planner: it takes a range between two times for a short one, and would read and sort it all.
 CLAIM_DUE = f"""
-WITH candidates AS MATERIALIZED (
+WITH looked_at AS MATERIALIZED (
+    SELECT id, due_at, expires_at, conversation_id,
+           CASE WHEN conversation_id IS NULL THEN user_id END AS presence_of
+    FROM webhooks
+    WHERE state = 'due' AND due_at <= now()
+          AND (due_at, id) > (coalesce($4::timestamptz, '-infinity'), '{_LAST_ID}')
+    ORDER BY due_at FETCH FIRST {LOOKED_AT_ONCE} ROWS WITH TIES
+), candidates AS MATERIALIZED (
     SELECT id, due_at, row_number() OVER (PARTITION BY conversation_id, presence_of ORDER BY due_at) AS place
-    FROM (
-        SELECT id, conversation_id, due_at, CASE WHEN conversation_id IS NULL THEN user_id END AS presence_of
-        FROM webhooks
-        WHERE state = 'due' AND due_at <= now() AND (expires_at IS NULL OR expires_at > now())
-              AND (conversation_id IS NULL OR conversation_id <> ALL($1::uuid[]))
-        ORDER BY due_at LIMIT 1000
-    ) due
+    FROM looked_at
+    WHERE (expires_at IS NULL OR expires_at > now())
+          AND (conversation_id IS NULL OR conversation_id <> ALL($1::uuid[]))
 ), held AS MATERIALIZED (
     SELECT id FROM webhooks
     WHERE id = ANY (ARRAY(
@@ -76,7 +83,10 @@ WITH candidates AS MATERIALIZED (
     WHERE w.id = ANY (ARRAY(SELECT id FROM held))
     RETURNING {_COLUMNS}
 )
-SELECT * FROM claimed ORDER BY created_at
+SELECT claimed.*, looked.until AS looked_until
+FROM (SELECT CASE WHEN count(*) >= {LOOKED_AT_ONCE} THEN max(due_at) END AS until FROM looked_at) looked
+LEFT JOIN claimed ON true
+ORDER BY claimed.created_at
 """
 
 RENEW = f"""
@@ -165,9 +175,15 @@ async def claim_lanes(after: UUID, most: int, rows_of_a_lane: int = ROWS_OF_A_LA
     return await store.rows(CLAIM_LANES, after, most, uuid4(), rows_of_a_lane)
 
 
-async def claim_due(busy: Collection[UUID], most: int) -> list[Row]:
-    """Take what is to be tried again, except of the conversations that are busy."""
-    return await store.rows(CLAIM_DUE, list(busy), most, uuid4())
+async def claim_due(
+    busy: Collection[UUID], most: int, after: datetime | None = None
+) -> tuple[list[Row], datetime | None]:
+    """Take what has been due since a time, except of the conversations that are busy.
+
+    Gives also up to when it looked, where there is more behind.
+    """
+    found = await store.rows(CLAIM_DUE, list(busy), most, uuid4(), after)
+    return [row for row in found if row["id"] is not None], found[0]["looked_until"]
 
 
 async def renew(held: Collection[Row]) -> set[UUID]:

@@ -17,7 +17,7 @@ from app.process import bind, calm_collector, stop_signals
 from app.settings import Settings
 from app.supervisor import Supervisor, supervised
 from app.webhooks import delivery
-from app.webhooks.worker import CONNECTIONS, Worker
+from app.webhooks.worker import Worker
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ async def _worker(settings: Settings, known: Database, supervisor: Supervisor) -
     """Build the worker and start its loops."""
     bus = Bus(settings.redis_url)
     redis = redis_client.connect(settings.redis_url)
-    async with delivery.sender(settings, CONNECTIONS) as sender:
+    with delivery.sender(settings) as sender:
         worker = Worker(settings, sender)
         bus.attach(worker.wake, worker.wake)
         metrics.DATABASE_UP.set_function(lambda: not known.is_away)

@@ -10,7 +10,6 @@ import binascii
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 
 from app.setting_types import Secret
 
@@ -79,8 +78,8 @@ def sign(
 
 
 def _hex(keys: Keys, message: bytes) -> str:
-    return "sha256=" + hmac.digest(keys.text, message, sha256).hex()
+    return "sha256=" + hmac.digest(keys.text, message, "sha256").hex()
 
 
 def _base64(keys: Keys, message: bytes) -> str:
-    return "v1," + base64.b64encode(hmac.digest(keys.standard, message, sha256)).decode()
+    return "v1," + base64.b64encode(hmac.digest(keys.standard, message, "sha256")).decode()

@@ -14,7 +14,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Coroutine, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -28,23 +28,20 @@ from app.supervisor import Supervisor
 from app.webhooks import queue
 from app.webhooks.breaker import Breaker
 from app.webhooks.delivery import Outcome, Sender
+from app.webhooks.holding import Holding
 from app.webhooks.payload import webhook_id
-from app.webhooks.queue import LEASE, RETRIES_OF_A_LANE, Settled
+from app.webhooks.queue import RETRIES_OF_A_LANE, Settled
 from app.webhooks.retry import next_delay
 
 FIRST_SENDERS = 48
 RETRY_SENDERS = 16
-# One for the probe, which must not wait for what hangs.
-CONNECTIONS = FIRST_SENDERS + RETRY_SENDERS + 1
 # As many lanes as keep the senders busy until the next claim.
 LANES_AT_ONCE = 2 * FIRST_SENDERS
 RETRIES_AT_ONCE = 2 * RETRY_SENDERS
 POLL_INTERVAL = 0.5
 PROBE_INTERVAL = 1.0
-# So long a claim that found something, or an outcome, waits for more to go with it.
+# So long a claim that found something waits for more to go with it.
 CLAIM_PAUSE = 0.03
-SETTLE_PAUSE = 0.02
-RENEW_INTERVAL = 8.0
 CLEANING_INTERVAL = 10.0
 CLEANED_AT_ONCE = 1000
 MEASURING_INTERVAL = 5.0
@@ -62,24 +59,21 @@ class Worker:
         self._breaker = Breaker()
         self._lanes: asyncio.Queue[list[Row]] = asyncio.Queue()
         self._retries: asyncio.Queue[list[Row]] = asyncio.Queue()
-        self._held: dict[UUID, Row] = {}
         # How many retries of each lane are under way.
         self._retrying: Counter[Any] = Counter()
+        # Behind what the last claims took, or looked at.
         self._after = _START
-        self._settled: list[Settled] = []
-        self._unsent: list[Row] = []
-        # One statement at a time changes what is held: two could lock the same rows in different order.
-        self._writing = asyncio.Lock()
+        self._due_after: datetime | None = None
         self._news = asyncio.Event()
-        self._outcomes = asyncio.Event()
+        self._holding = Holding(self._news.set)
         self._claiming = asyncio.Lock()
         self._draining = False
 
     def start(self, supervisor: Supervisor, known: Database) -> None:
         """Start the loops; those that begin with PostgreSQL wait for it."""
         supervisor.loop("claim", lambda: known.when_there(self._claim_forever), AWAY)
-        supervisor.loop("settle", self._settle_forever, AWAY)
-        supervisor.loop("renew", self._renew_forever, AWAY)
+        supervisor.loop("settle", self._holding.settle_forever, AWAY)
+        supervisor.loop("renew", self._holding.renew_forever, AWAY)
         supervisor.loop("clean", lambda: known.when_there(self._clean_forever), AWAY)
         supervisor.loop("measure", lambda: known.when_there(_measure_forever), AWAY)
         for _ in range(FIRST_SENDERS):
@@ -93,11 +87,13 @@ class Worker:
 
     async def drain(self) -> None:
         """Claim no more, finish what is under way, and give back the rest."""
+        self._draining = True
+        # A claim that is under way still brings what has to be given back.
         async with self._claiming:
-            self._draining = True
+            pass
         await self._lanes.join()
         await self._retries.join()
-        await self._settle()
+        await self._holding.settle()
 
     async def _claim_forever(self) -> None:
         while True:
@@ -119,13 +115,13 @@ class Worker:
         if self._lanes.qsize() < FIRST_SENDERS:
             found = await self._claim_lanes(LANES_AT_ONCE)
         if self._retries.qsize() < RETRY_SENDERS:
-            found = await self._claim_retries(RETRIES_AT_ONCE) or found
+            found = await self._claim_retries() or found
         return found
 
     async def _claim_lanes(self, most: int) -> bool:
         after = self._after
         lanes: dict[UUID, list[Row]] = {}
-        for row in await self._hold(queue.claim_lanes(after, most)):
+        for row in await self._holding.hold(queue.claim_lanes(after, most)):
             lanes.setdefault(row["conversation_id"], []).append(row)
         for lane in lanes.values():
             self._lanes.put_nowait(lane)
@@ -133,32 +129,27 @@ class Worker:
         self._after = max(lanes) if len(lanes) == most else _START
         return bool(lanes) or after != _START
 
-    async def _claim_retries(self, most: int) -> bool:
-        # Of a user there is never more than one.
-        busy = [lane for lane, count in self._retrying.items() if count >= RETRIES_OF_A_LANE]
-        rows = await self._hold(queue.claim_due(busy, most))
+    async def _claim_retries(self) -> bool:
+        rows = await self._holding.hold(self._claim_due(RETRIES_AT_ONCE))
         for row in rows:
             self._retrying[_lane(row)] += 1
             self._retries.put_nowait([row])
-        return bool(rows)
+        return bool(rows) or self._due_after is not None
+
+    async def _claim_due(self, most: int) -> list[Row]:
+        # Of a user there is never more than one.
+        busy = [lane for lane, count in self._retrying.items() if count >= RETRIES_OF_A_LANE]
+        rows, self._due_after = await queue.claim_due(busy, most, self._due_after)
+        return rows
 
     async def _probe(self) -> bool:
         """Try whether the master is there again, with one delivery that is due."""
-        rows = await self._hold(queue.claim_due([], 1))
-        rows = rows or await self._hold(queue.claim_lanes(self._after, 1, 1))
+        rows = await self._holding.hold(self._claim_due(1))
+        rows = rows or await self._holding.hold(queue.claim_lanes(self._after, 1, 1))
         self._after = rows[0]["conversation_id"] or _START if rows else _START
         for row in rows:
             await self._attempt(row)
         return bool(rows)
-
-    async def _hold(self, claim: Coroutine[Any, Any, list[Row]]) -> list[Row]:
-        # Before the statement, so that the lease ends here no later than there.
-        held_until = time.monotonic() + LEASE
-        rows = await claim
-        for row in rows:
-            row["held_until"] = held_until
-            self._held[row["id"]] = row
-        return rows
 
     async def _send_forever(self, claimed: asyncio.Queue[list[Row]]) -> None:
         while True:
@@ -174,10 +165,10 @@ class Worker:
         """Send what a lane has to say, up to the first failure."""
         for place, row in enumerate(rows):
             if not self._may_send(row):
-                self._give_back(rows[place:])
+                self._holding.give_back(rows[place:])
                 return
             if not await self._attempt(row):
-                self._give_back(rows[place + 1 :])
+                self._holding.give_back(rows[place + 1 :])
                 return
 
     def _may_send(self, row: Row) -> bool:
@@ -191,7 +182,7 @@ class Worker:
             outcome = await self._sender.attempt(row)
         except AWAY as error:
             _log.warning("PostgreSQL is away: %s", str(error) or type(error).__name__)
-            self._give_back([row])
+            self._holding.give_back([row])
             return False
         except Exception:  # noqa: BLE001 - it is logged, and nothing else may suffer from it
             # Else it would be held, and hold up its conversation, for ever.
@@ -220,8 +211,7 @@ class Worker:
         if state == "dead":
             metrics.WEBHOOK_DEAD.inc()
             _log.error("the webhook %s (%s) is dead: %s", webhook_id(row), row["event"], outcome.error)
-        self._settled.append(Settled(row, state, delay, outcome.status, outcome.error))
-        self._outcomes.set()
+        self._holding.note(Settled(row, state, delay, outcome.status, outcome.error))
 
     def _next(self, row: Row, outcome: Outcome) -> tuple[str, float]:
         """Decide what becomes of a webhook: its state, and the seconds until the next attempt."""
@@ -233,52 +223,6 @@ class Worker:
             left = (row["expires_at"] - datetime.now(UTC)).total_seconds()
             delay = min(delay, left) if left > 0 else None
         return ("dead", 0.0) if delay is None else ("due", delay)
-
-    def _give_back(self, rows: Sequence[Row]) -> None:
-        self._unsent += rows
-        self._outcomes.set()
-
-    async def _settle_forever(self) -> None:
-        while True:
-            await self._outcomes.wait()
-            await asyncio.sleep(SETTLE_PAUSE)
-            await self._settle()
-
-    async def _settle(self) -> None:
-        """Write down how attempts ended and what was not sent; what fails here is tried again."""
-        async with self._writing:
-            self._outcomes.clear()
-            settled, unsent = self._settled, self._unsent
-            self._settled, self._unsent = [], []
-            try:
-                if settled:
-                    await queue.settle(settled)
-                # Only now: what is behind a first attempt must not be claimed before that is settled.
-                if unsent:
-                    await queue.release(unsent)
-            except Exception:
-                self._settled, self._unsent = settled + self._settled, unsent + self._unsent
-                self._outcomes.set()
-                raise
-            for row in (*(one.row for one in settled), *unsent):
-                self._let_go(row)
-        # Behind what was settled there may be more of the same lane.
-        self._news.set()
-
-    def _let_go(self, row: Row) -> None:
-        # It may be held again by a later claim, where the lease was lost meanwhile.
-        if self._held.get(row["id"]) is row:
-            del self._held[row["id"]]
-
-    async def _renew_forever(self) -> None:
-        """Hold on to what is under way; what another worker has by now is dropped."""
-        while True:
-            await asyncio.sleep(RENEW_INTERVAL)
-            async with self._writing:
-                held, held_until = list(self._held.values()), time.monotonic() + LEASE
-                renewed = await queue.renew(held) if held else set()
-            for row in held:
-                row["held_until"] = held_until if row["id"] in renewed else 0.0
 
     async def _clean_forever(self) -> None:
         """Give up on what is too old, and forget what was delivered long ago."""

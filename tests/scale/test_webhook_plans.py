@@ -1,6 +1,7 @@
 """The statements of the outbox where much waits and much was delivered: none reads what it need not."""
 
 from collections.abc import Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,7 +15,7 @@ from filling import numbered
 from app import outbox
 from app.usecases import webhooks
 from app.webhooks import queue
-from app.webhooks.queue import ROWS_OF_A_LANE, Settled
+from app.webhooks.queue import LOOKED_AT_ONCE, ROWS_OF_A_LANE, Settled
 
 BACKLOG = 200_000
 LANES = 2_000
@@ -22,6 +23,8 @@ WAITING = 100_000
 DUE = 500
 DELIVERED = 1_000_000
 PRESENCE = 2_000
+HUNG = 100_000
+OTHERS = 20
 MODES = ("force_custom_plan", "force_generic_plan")
 LOUD = numbered(1, 1)
 QUIET = numbered(1, 500)
@@ -68,17 +71,43 @@ FILLING = (
 )
 
 
-@pytest.fixture(scope="module")
-async def outbox_of_a_year(server_urls):
+# One conversation has all that is overdue the longest; the others come after it.
+HANGING = (
+    _filled(
+        0x20,
+        HUNG,
+        "due",
+        conversation=f"'{LOUD}'::uuid",
+        due="now() - interval '1 day' + number * interval '1 ms'",
+    ),
+    _filled(0x30, OTHERS, "due"),
+    _filled(0x40, WAITING, "due", due="now() + interval '1 hour'"),
+)
+
+
+@asynccontextmanager
+async def _outbox(server_urls, statements):
     """Give a connection to a database in which only webhooks are."""
     database_url, _ = server_urls
     async with new_database(database_url) as own:
         connection = await asyncpg.connect(own)
-        for statement in FILLING:
+        for statement in statements:
             await connection.execute(statement)
         await connection.execute("VACUUM ANALYZE webhooks")
         yield connection
         await connection.close()
+
+
+@pytest.fixture(scope="module")
+async def outbox_of_a_year(server_urls):
+    async with _outbox(server_urls, FILLING) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="module")
+async def outbox_that_hangs(server_urls):
+    async with _outbox(server_urls, HANGING) as connection:
+        yield connection
 
 
 @dataclass(frozen=True)
@@ -128,6 +157,33 @@ async def test_it_reads_no_more_than_it_needs(outbox_of_a_year, monkeypatch, nam
     assert "Seq Scan" not in kinds
     assert found.read <= case.read
     assert found.buffers <= case.pages
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("busy", [[], [LOUD]], ids=["free", "busy"])
+async def test_one_conversation_with_much_that_is_due_costs_no_more(outbox_that_hangs, monkeypatch, busy, mode):
+    statement, values = await recorded(lambda: queue.claim_due(busy, 32), monkeypatch)
+    found = await explain(outbox_that_hangs, mode, statement, values)
+    print(f"{len(busy)} busy {mode:18} read {found.read:6} buffers {found.buffers:6} {found.milliseconds:8.2f} ms")  # noqa: T201
+    # Each is read once, and left out once where it is of a conversation that is busy.
+    assert found.read <= 2 * LOOKED_AT_ONCE + 4 * 32
+    assert found.buffers <= 1_000
+
+
+async def test_others_that_are_due_are_claimed_behind_it(outbox_that_hangs):
+    transaction = outbox_that_hangs.transaction()
+    await transaction.start()
+    try:
+        after, claims, others = None, 0, set()
+        while not claims or after is not None:
+            rows = await outbox_that_hangs.fetch(queue.CLAIM_DUE, [LOUD], 32, uuid4(), after)
+            after, claims = rows[0]["looked_until"], claims + 1
+            others |= {row["id"] for row in rows if row["id"] is not None}
+        assert others == {numbered(0x30, number) for number in range(1, OTHERS + 1)}
+        assert claims == HUNG // LOOKED_AT_ONCE + 1
+    finally:
+        await transaction.rollback()
 
 
 async def test_what_is_overdue_is_found_at_once(outbox_of_a_year):

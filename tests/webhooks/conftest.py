@@ -9,10 +9,13 @@ from typing import Any
 import aiohttp
 import asyncpg
 import pytest
+import redis.asyncio as redis
 from clients import Master, Rest, somebody, token
 from pods import Pod, Worker, pods, until
 from receiver import WEBHOOK_SECRET, Receiver, receiver
 
+# Who was on a pod that is killed is online until its lease has ended.
+GONE_WITHIN = 30.0
 SCHEDULE = "500ms,500ms,500ms"
 # The pods only have to know that there is one; where it is, the workers know.
 SOMEWHERE = {"WEBHOOK_URL": "http://127.0.0.1:9/", "WEBHOOK_SECRET": WEBHOOK_SECRET}
@@ -75,11 +78,24 @@ async def master() -> AsyncIterator[Receiver]:
         yield found
 
 
+async def _all_have_gone(redis_url: str) -> None:
+    """Wait until nobody is online and everybody who was is told of; of a pod that was killed too."""
+    async with redis.from_url(redis_url) as known:
+
+        async def are_gone() -> bool:
+            return not (await known.exists("chat:leaving", "chat:untold") or await known.keys("chat:pod:*"))
+
+        await until(are_gone, "nobody is online", GONE_WITHIN)
+
+
 @pytest.fixture
 def stack(
     own_servers: Any, serving: list[Pod], master: Receiver, tmp_path: Path, http: aiohttp.ClientSession
 ) -> Callable[..., Any]:
-    """Begin with an empty outbox and so many workers: `async with stack(workers=2, WEBHOOK_TIMEOUT="1s")`."""
+    """Begin with an empty outbox and so many workers: `async with stack(workers=2, WEBHOOK_TIMEOUT="1s")`.
+
+    Nobody is online then: who left at the end of an earlier test is told of seconds later.
+    """
 
     @asynccontextmanager
     async def start(*, workers: int = 1, **more: str) -> AsyncIterator[Stack]:
@@ -89,6 +105,7 @@ def stack(
             "WEBHOOK_RETRY_SCHEDULE": SCHEDULE,
         }
         env = own_servers.environment(**{**webhooks, **more})
+        await _all_have_gone(own_servers.redis_url)
         database = await asyncpg.connect(own_servers.database_url)
         await database.execute("DELETE FROM webhooks")
         found = Stack(master, serving, http, database, env, tmp_path)

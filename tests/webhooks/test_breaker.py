@@ -4,7 +4,10 @@ from pods import until
 from receiver import answering
 
 from app.webhooks.breaker import FAILURES
-from app.webhooks.worker import CONNECTIONS, PROBE_INTERVAL
+from app.webhooks.worker import FIRST_SENDERS, PROBE_INTERVAL, RETRY_SENDERS
+
+# The last one is the probe.
+MOST_UNDER_WAY = FIRST_SENDERS + RETRY_SENDERS + 1
 
 
 async def test_a_master_that_fails_is_asked_once_a_second_and_what_is_not_sent_uses_up_no_attempt(stack):
@@ -25,11 +28,11 @@ async def test_a_master_that_fails_is_asked_once_a_second_and_what_is_not_sent_u
         await found.receiver.wait("it to open", probes)
         before = len(found.receiver.received)
         # What was under way when it opened is all that came beside the ten and the probes.
-        assert before <= FAILURES + CONNECTIONS
+        assert before <= FAILURES + MOST_UNDER_WAY
         await found.receiver.wait("three probes", lambda: len(found.receiver.received) >= before + 3)
         probes = found.receiver.received[before : before + 3]
         assert probes[-1].at - probes[0].at >= 2 * PROBE_INTERVAL
-        assert found.receiver.most_under_way <= CONNECTIONS
+        assert found.receiver.most_under_way <= MOST_UNDER_WAY
         attempts = "SELECT sum(attempts) FROM webhooks"
         untouched = "SELECT count(*) FROM webhooks WHERE attempts = 0 AND state = 'new'"
         assert await found.database.fetchval(attempts) <= len(found.receiver.received)

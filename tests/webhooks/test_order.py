@@ -2,12 +2,25 @@
 
 import asyncio
 import signal
+from datetime import timedelta
 from itertools import pairwise
+from uuid import uuid4
 
+import pytest
 from pods import until
 from receiver import answering
 
-from app.webhooks.queue import LEASE
+from app.webhooks.queue import LEASE, LOOKED_AT_ONCE, RETRIES_OF_A_LANE
+from app.webhooks.worker import RETRY_SENDERS
+
+MANY = 100_000
+# Somebody's messages that were due so long ago, one a millisecond, in these conversations by turns.
+OVERDUE = """
+INSERT INTO webhooks (id, event, conversation_id, seq, user_id, message_id, state, due_at, created_at)
+SELECT gen_random_uuid(), 'message.created', ($2::uuid[])[1 + number % cardinality($2)], number, $1,
+       gen_random_uuid(), 'due', now() - $4::interval + number * interval '1 ms', now()
+FROM generate_series(1, $3) AS number
+"""
 
 
 async def test_first_attempts_follow_each_other_and_retries_wait_for_nobody(stack):
@@ -29,6 +42,35 @@ async def test_first_attempts_follow_each_other_and_retries_wait_for_nobody(stac
         assert [one.data.get("content") for one in in_order] == [None, *map(str, range(30))]
         for earlier, later in pairwise(in_order):
             assert later.at >= earlier.answered_at
+
+
+@pytest.mark.parametrize("way", ["hangs", "is refused"])
+async def test_a_hundred_thousand_retries_of_one_conversation_hold_up_no_other(stack, way):
+    """The others are due after all of them."""
+    release = asyncio.Event()
+
+    async def not_anna(one):
+        if one.data["senderId"] != "anna":
+            return 200
+        if way == "hangs":
+            await release.wait()
+        return 404
+
+    async with stack(workers=0, WEBHOOK_TIMEOUT="60s") as found:
+        found.receiver.behaviour = not_anna
+        await found.database.execute(OVERDUE, "anna", [uuid4()], MANY, timedelta(days=1))
+        await found.database.execute(OVERDUE, "ben", [uuid4() for _ in range(10)], 20, timedelta(seconds=1))
+        worker = await found.start_worker()
+        try:
+            await found.receiver.wait("the others", lambda: len(found.receiver.delivered) == 20)
+            of_anna = [one for one in found.receiver.received if one.data["senderId"] == "anna"]
+            assert {one.data["senderId"] for one in found.receiver.delivered} == {"ben"}
+            # Few of each look, and the others come before a second look at all of it.
+            assert 0 < len(of_anna) <= 2 * RETRIES_OF_A_LANE * (MANY // LOOKED_AT_ONCE + 1)
+            assert found.receiver.under_way < RETRY_SENDERS
+        finally:
+            release.set()
+        assert worker.errors() == []
 
 
 async def test_a_conversation_that_hangs_holds_up_no_other(stack):
