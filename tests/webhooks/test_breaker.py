@@ -2,6 +2,7 @@
 
 from pods import until
 from receiver import answering
+from scraping import series
 
 from app.webhooks.breaker import FAILURES
 from app.webhooks.worker import FIRST_SENDERS, PROBE_INTERVAL, RETRY_SENDERS
@@ -26,6 +27,7 @@ async def test_a_master_that_fails_is_asked_once_a_second_and_what_is_not_sent_u
             return "does not take webhooks" in said and found.receiver.under_way == 0
 
         await found.receiver.wait("it to open", probes)
+        assert (await series(found.http, worker.http))["chat_webhook_breaker_open",] == 1
         before = len(found.receiver.received)
         # What was under way when it opened is all that came beside the ten and the probes.
         assert before <= FAILURES + MOST_UNDER_WAY
