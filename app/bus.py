@@ -8,7 +8,7 @@ Whatever is published may be lost; PostgreSQL is the truth, and `fanout` looks t
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from hiredis import pack_command
@@ -87,7 +87,7 @@ class Bus:
             return
         waiting = [self._channels[channel] for channel in channels if not self._channels[channel].done()]
         try:
-            await self._send(self._listener, "SUBSCRIBE", fresh)
+            await _send_channels(self._listener, "SUBSCRIBE", fresh)
             if waiting:
                 await asyncio.wait(waiting, timeout=SUBSCRIBE_TIMEOUT)
         except _AWAY as error:
@@ -99,7 +99,7 @@ class Bus:
             self._channels.pop(channel, None)
         if self._listener is not None:
             try:
-                await self._send(self._listener, "UNSUBSCRIBE", list(channels))
+                await _send_channels(self._listener, "UNSUBSCRIBE", list(channels))
             except _AWAY as error:
                 _log.warning("could not unsubscribe: %s", error)
 
@@ -127,7 +127,7 @@ class Bus:
             connection = self._pool.make_connection()
             try:
                 await connection.connect()
-                await self._send(connection, "SUBSCRIBE", list(self._channels))
+                await _send_channels(connection, "SUBSCRIBE", list(self._channels))
                 # Channels that are added from here on are sent by `subscribe` itself.
                 self._listener = connection
                 self._away.discard("listening")
@@ -145,7 +145,7 @@ class Bus:
     def _tell(self, purpose: str, error: Exception) -> None:
         """Say once that Redis is away, until it is back."""
         if purpose not in self._away:
-            _log.warning("Redis is away for %s: %s", purpose, error)
+            _log.warning("Redis is away for %s: %s", purpose, str(error) or type(error).__name__)
         self._away.add(purpose)
 
     async def _publish_from(self, connection: AbstractConnection) -> None:
@@ -157,23 +157,27 @@ class Bus:
                 self._outgoing.append(("PING",))
             self._outgoing_ready.clear()
             batch, self._outgoing = self._outgoing, []
-            # One deadline for the whole batch: redis-py has one for each answer, and packs in Python.
+            # One deadline for the whole batch: redis-py has one for each answer.
             async with asyncio.timeout(HEARTBEAT):
-                packed = b"".join([pack_command(command) for command in batch])
-                await connection.send_packed_command(packed, check_health=False)
+                await _send(connection, batch)
                 for _ in batch:
                     await connection.read_response(timeout=math.inf, disconnect_on_error=False)
 
     async def _listen_to(self, connection: AbstractConnection) -> None:
         silent = False
         while True:
-            reply = await connection.read_response(disable_decoding=True, timeout=HEARTBEAT)
-            if reply is not None:
-                silent = False
-                self._receive(reply)
-            elif silent:
-                raise TimeoutError("no answer to a heartbeat")
-            else:
+            try:
+                # One deadline for all that comes within a heartbeat: one for each message costs more than that.
+                async with asyncio.timeout(HEARTBEAT):
+                    while True:
+                        reply = await connection.read_response(
+                            disable_decoding=True, timeout=math.inf, disconnect_on_error=False
+                        )
+                        silent = False
+                        self._receive(reply)
+            except TimeoutError:
+                if silent:
+                    raise TimeoutError("no answer to a heartbeat") from None
                 silent = True
                 await connection.send_command("PING", check_health=False)
 
@@ -196,13 +200,18 @@ class Bus:
                 confirmation.set_result(None)
             self._channels[channel] = loop.create_future()
 
-    @staticmethod
-    async def _send(connection: AbstractConnection, command: str, channels: list[str]) -> None:
-        # One write for all: a later command for the same channel must not overtake a part of this one.
-        parts = range(0, len(channels), CHANNELS_PER_COMMAND)
-        commands = [(command, *channels[start : start + CHANNELS_PER_COMMAND]) for start in parts]
-        if commands:
-            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+
+async def _send_channels(connection: AbstractConnection, command: str, channels: list[str]) -> None:
+    parts = range(0, len(channels), CHANNELS_PER_COMMAND)
+    if channels:
+        await _send(connection, [(command, *channels[start : start + CHANNELS_PER_COMMAND]) for start in parts])
+
+
+async def _send(connection: AbstractConnection, commands: Sequence[tuple[Any, ...]]) -> None:
+    """Send commands with one write: a later one for the same channel must not overtake a part of these."""
+    # By redis-py itself it would be done in Python.
+    packed = b"".join([pack_command(command) for command in commands])
+    await connection.send_packed_command(packed, check_health=False)
 
 
 def _ignore(*_: Any) -> None:

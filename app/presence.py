@@ -88,9 +88,10 @@ class Presence:
         These are the oldest of the user's sockets over all pods.
         """
         self._sockets[user_id] += 1
+        is_first = self._sockets[user_id] == 1
         values: list[str | float] = [
             *(self._pod, int(self._knows_epoch), QUIET_MS),
-            *(user_id, int(self._sockets[user_id] == 1)),
+            *(user_id, int(is_first)),
             *(socket_id, time.time(), -(most + 1), SEEN_MS),
         ]
         try:
@@ -98,7 +99,7 @@ class Presence:
         except AWAY as error:
             _log.debug("presence pauses, Redis is away: %s", error)
             return [], []
-        self._knows_epoch = True
+        self._knows_epoch = self._knows_epoch or is_first
         return _came_online([user_id], [number]), [str(found) for found in too_many]
 
     async def told(self, changes: Sequence[PresenceChange]) -> None:

@@ -145,6 +145,9 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             _count("connect", acks.failure(error, "connect").code)
             await session.close()
             raise ConnectAbandonedError from error
+        if too_many:
+            # Once this one is told that it is in: it may be among them.
+            asyncio.get_running_loop().call_soon(sessions.make_room, self._deps, socket.user_id, too_many)
         if session.closed:
             await sessions.disconnect(self._deps, socket)
             raise ConnectAbandonedError
@@ -153,8 +156,6 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         metrics.SOCKETS.set(len(self.sockets))
         _count("connect")
         socket.authorize(actor)
-        if too_many:
-            asyncio.get_running_loop().call_soon(sessions.make_room, self._deps, socket.user_id, too_many)
 
     async def _on_disconnect(self, sid: str) -> None:
         socket = self.sockets.pop(sid, None)

@@ -58,6 +58,8 @@ async def connect(deps: Deps, actor: Actor, subscriber: Subscriber) -> list[str]
         await deps.fanout.attach(subscriber, actor.issued_second, arrive)
     except BaseException:
         if is_noted:
+            # They are counted no more, so they must not stay.
+            make_room(deps, user_id, too_many)
             await deps.presence.closed(user_id, socket_id)
         raise
     return too_many

@@ -13,6 +13,7 @@ import { Forbidden, conversationsOf, forms } from './store.js';
 
 const POOL_SIZE = 16;
 const MOST_CHARACTERS = 8000;
+const GRACE_MS = 3000;
 const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 const { AUTH_JWT_SECRET, AUTH_JWT_ISSUER, DATABASE_URL, REDIS_URL, HTTP_PORT, WS_PORT, FORM } = process.env;
@@ -42,7 +43,8 @@ function checked({ content, clientMessageId = null } = {}, conversationId, sende
 const sockets = createServer();
 const io = new Server(sockets, { serveClient: false });
 const publisher = new Redis(REDIS_URL);
-io.adapter(createAdapter(publisher, publisher.duplicate()));
+// Both forms run beside each other: neither shall hear what the other one publishes.
+io.adapter(createAdapter(publisher, publisher.duplicate(), { key: `socket.io-${FORM}` }));
 
 // What the first request held is not needed again; Socket.IO's own advice for memory.
 io.engine.on('connection', (connection) => {
@@ -63,6 +65,8 @@ io.use(async (socket, next) => {
 io.on('connection', (socket) => {
   const { actor, conversations } = socket.data;
   socket.join(conversations);
+  count(socket.data, 1, 'user:online');
+  socket.on('disconnect', () => setTimeout(() => count(socket.data, -1, 'user:offline'), GRACE_MS));
   socket.on('message:send', async (payload, acknowledge) => {
     try {
       mustBeAllowed(actor, 'chat:write');
@@ -75,6 +79,17 @@ io.on('connection', (socket) => {
     }
   });
 });
+
+// How many sockets a user has on all servers; those who share a conversation hear of the first and of the last.
+async function count({ actor, conversations }, by, event) {
+  try {
+    const sockets = await publisher.hincrby(`online:${FORM}`, actor.userId, by);
+    const turned = by > 0 ? sockets === 1 : sockets === 0;
+    if (turned && conversations.length) io.to(conversations).emit(event, { userId: actor.userId });
+  } catch (error) {
+    console.error(error);
+  }
+}
 
 async function send(sent) {
   const { message, created } = await store(pool, sent);

@@ -1,4 +1,5 @@
 import base64
+import hmac
 import json
 import time
 
@@ -35,11 +36,21 @@ def verify(text, **more) -> Actor:
     return TokenVerifier(settings(**more)).verify(text)
 
 
-def handmade(header, claims):
-    def part(value):
-        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+def part(value: bytes):
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
 
-    return f"{part(header)}.{part(claims)}."
+
+def handmade(header, claims):
+    return f"{part(json.dumps(header).encode())}.{part(json.dumps(claims).encode())}."
+
+
+def signed(header, claims):
+    """Sign whatever it is, with the right secret."""
+    text = handmade(header, claims).removesuffix(".")
+    return f"{text}.{part(hmac.digest(SECRET.encode(), text.encode(), 'sha256'))}"
+
+
+CLAIMS = {"sub": "anna", "iss": ISSUER, "exp": NOW + 21_600}
 
 
 @pytest.mark.parametrize(
@@ -65,8 +76,19 @@ def handmade(header, claims):
         token("anna", externalUserId=7),
         token("anna", externalUserId={"id": "anna"}),
         token("anna", externalUserId=None, sub="x" * 129),
-        handmade({"alg": "none", "typ": "JWT"}, {"sub": "anna", "iss": ISSUER, "exp": NOW + 21_600}),
-        jwt.encode({"sub": "anna", "iss": ISSUER, "exp": NOW + 21_600}, SECRET * 2, "HS512"),
+        token("anna", nbf="tomorrow"),
+        token("anna").replace(".", "..", 1),
+        token("anna") + ".",
+        "." + token("anna"),
+        handmade({"alg": "none", "typ": "JWT"}, CLAIMS),
+        jwt.encode(CLAIMS, SECRET * 2, "HS512"),
+        signed({"alg": "none"}, CLAIMS),
+        signed({"alg": "HS512"}, CLAIMS),
+        signed({}, CLAIMS),
+        signed(["HS256"], CLAIMS),
+        signed({"alg": "HS256", "crit": ["b64"], "b64": False}, CLAIMS),
+        signed({"alg": "HS256"}, "anna"),
+        signed({"alg": "HS256"}, None),
     ],
 )
 def test_what_is_wrong_is_refused_without_a_reason(text):
@@ -85,6 +107,7 @@ def test_an_external_user_id_that_is_null_is_no_reason_to_fall_back():
     ("text", "user_id"),
     [
         (token("anna"), "anna"),
+        (signed({"alg": "HS256"}, CLAIMS), "anna"),
         (token("sub", externalUserId="external"), "external"),
         (token("anna", externalUserId=None), "anna"),
         (token("anna", sub=None), "anna"),
