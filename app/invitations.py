@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from app import eventlog, events
+from app.database import AWAY
 from app.events import Event
 from app.rooms import Invitation, Room, Rooms
 
@@ -21,7 +22,7 @@ class Invitations:
         self._rooms = rooms
         self._follow = follow
         self._invitations: asyncio.Queue[Invitation] = asyncio.Queue(MAX_INVITATIONS)
-        self._admitting: Invitation | None = None
+        self._broken_off: Invitation | None = None
 
     def invite(self, invitation: Invitation) -> None:
         """Let a user's sockets into a conversation; those that are in already hear of it at once."""
@@ -44,11 +45,14 @@ class Invitations:
     async def admit_forever(self) -> None:
         """Let people into the conversations that they were added to, one after the other."""
         while True:
-            # Kept until it is done: what breaks off while PostgreSQL goes is begun anew.
-            if self._admitting is None:
-                self._admitting = await self._invitations.get()
-            await self._admit(self._admitting)
-            self._admitting = None
+            invitation = self._broken_off or await self._invitations.get()
+            self._broken_off = None
+            try:
+                await self._admit(invitation)
+            except AWAY:
+                # Begun anew when PostgreSQL is back.
+                self._broken_off = invitation
+                raise
 
     async def _admit(self, invitation: Invitation) -> None:
         pinned = self._rooms.pin([invitation.conversation_id])
