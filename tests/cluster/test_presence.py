@@ -1,30 +1,15 @@
 """Who is online, whatever breaks: each change is told once, and nothing else is."""
 
 import signal
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import redis.asyncio
 from clients import ear
 from pods import pods, until
 
-from app.dev.valkey import start_valkey
 from app.presence import QUIET_MS, Presence, PresenceChange
-
-
-@pytest.fixture
-def alone(servers):
-    """Give the database, and a Redis in which no other pods decide anything."""
-    with tempfile.TemporaryDirectory() as name:
-        server = start_valkey(Path(name))
-        try:
-            yield replace(servers, redis_url=server.url)
-        finally:
-            server.stop()
 
 
 @pytest.fixture

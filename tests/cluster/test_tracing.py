@@ -19,13 +19,16 @@ SECRETIVE = "Nobody but us reads this"
 
 
 @pytest.fixture
-def traced(servers, http, tmp_path):
-    """Run two pods and a worker that send their traces to a receiver, each under a name of its own."""
+def traced(alone, http, tmp_path):
+    """Run two pods and a worker that send their traces to a receiver, each under a name of its own.
+
+    In a Redis of their own: a pod without an address for webhooks may not decide who came and went.
+    """
 
     async def start(stack, **more):
         collector = await stack.enter_async_context(collecting())
         master = await stack.enter_async_context(receiver())
-        env = servers.environment(
+        env = alone.environment(
             OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint,
             OTEL_BSP_SCHEDULE_DELAY="100",
             WEBHOOK_URL=master.url,

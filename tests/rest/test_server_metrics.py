@@ -104,7 +104,6 @@ async def test_a_pod_hears_itself_through_redis(cluster, http):
         return (await series(http, cluster[0].http))["chat_canary_seconds_count",] > 0
 
     await until(came_back, "a canary")
-    assert (await series(http, cluster[0].http))["chat_canary_failures_total",] == 0
 
 
 async def test_they_have_a_port_of_their_own_where_one_is_set(servers, tmp_path, http):
