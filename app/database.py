@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -155,17 +156,11 @@ class Database:
         await self._there.wait()
         await work()
 
-    @asynccontextmanager
-    async def deadline(self) -> AsyncIterator[None]:
+    def deadline(self) -> "Deadline":
         """Bound what a use-case waits for PostgreSQL; raises ServiceUnavailable when that is away or too slow."""
         if self.is_away:
             raise ServiceUnavailable
-        try:
-            async with asyncio.timeout(DEADLINE):
-                yield
-        except AWAY as error:
-            _log.warning("PostgreSQL is away: %s", str(error) or type(error).__name__)
-            raise ServiceUnavailable from error
+        return Deadline(DEADLINE)
 
     async def first_look(self) -> None:
         """Wait until it is known whether PostgreSQL answers."""
@@ -215,6 +210,30 @@ class Database:
     async def is_ready(self) -> bool:
         """Tell whether PostgreSQL answers and is up to date."""
         return not self.is_away and await is_available()
+
+
+class Deadline:
+    """A timeout for one use-case; it ends as ServiceUnavailable, and so does what says that PostgreSQL is away."""
+
+    __slots__ = ("_timeout",)
+
+    def __init__(self, seconds: float) -> None:
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        found = error
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError as late:
+            found = late
+        if isinstance(found, AWAY):
+            _log.warning("PostgreSQL is away: %s", str(found) or type(found).__name__)
+            raise ServiceUnavailable from found
 
 
 async def _is_migrated(watching: asyncpg.Connection) -> bool:

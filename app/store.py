@@ -15,7 +15,8 @@ Row = dict[str, Any]
 # locked in one order, before the membership is read, and the membership is locked as well, because a removal that
 # commits meanwhile must be seen: a locked row is read anew. A deleted user is refused here too, by when
 # the token was issued; and a message that was sent before under the same id gives nothing, so that only two of one
-# moment meet the unique index. The webhook has the id of its message, which no other has.
+# moment meet the unique index. The webhook has the id of its message, which no other has. OFFSET 0 has what was
+# sent before looked up one by one: of tables that were empty a moment ago the planner would read the whole.
 _SEND = """
 WITH head AS MATERIALIZED (
     SELECT conversation_id, last_seq, last_message_seq, is_hidden FROM conversation_heads
@@ -42,6 +43,7 @@ WITH head AS MATERIALIZED (
               SELECT 1 FROM messages m
               WHERE m.conversation_id = input.conversation_id AND m.sender_id = input.sender_id
                     AND m.client_message_id = input.client_message_id
+              OFFSET 0
           )
 ), numbered AS (
     UPDATE conversation_heads h
@@ -64,7 +66,9 @@ SEND = (
     _SEND.format(
         free="AND NOT is_hidden",
         skip="SKIP LOCKED",
-        refused="EXISTS (SELECT 1 FROM users WHERE id = input.sender_id AND refused_until >= input.token_second)",
+        refused="""EXISTS (
+              SELECT 1 FROM users WHERE id = input.sender_id AND refused_until >= input.token_second OFFSET 0
+          )""",
     )
     + """
 SELECT place, NULL AS conversation_id, seq, at, false AS is_revealing FROM accepted
@@ -171,14 +175,15 @@ FROM token
 CROSS JOIN LATERAL (SELECT conversation_id FROM participants WHERE user_id = token.user_id OFFSET 0) mine
 UNION ALL
 SELECT token.place, NULL
-FROM token JOIN users u ON u.id = token.user_id AND u.refused_until >= token.second
+FROM token
+CROSS JOIN LATERAL (SELECT 1 FROM users WHERE id = token.user_id AND refused_until >= token.second OFFSET 0) gone
 """
 
 # Which of these tokens were issued before their user was deleted, by their place.
 REFUSED = """
 SELECT token.place
 FROM unnest($1::varchar[], $2::bigint[]) WITH ORDINALITY AS token (user_id, second, place)
-JOIN users u ON u.id = token.user_id AND u.refused_until >= token.second
+CROSS JOIN LATERAL (SELECT 1 FROM users WHERE id = token.user_id AND refused_until >= token.second OFFSET 0) gone
 """
 
 LAST_SEQS = """

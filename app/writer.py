@@ -33,6 +33,10 @@ MAX_BATCH = 128
 # What waits to be written; past it senders are told to come back.
 MAX_WAITING = 20_000
 
+# Each statement is planned once, for batches of any size: planning one takes longer than running it. What suited
+# small tables must still do when they have grown: nothing here reads a table from end to end.
+_PLANS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+
 _R = TypeVar("_R")
 
 
@@ -74,7 +78,7 @@ class Writer:
 
     async def run_forever(self) -> None:
         """Keep the connections; they are made when first used."""
-        options = database.credentials(self._url) | {"server_settings": database.SERVER_SETTINGS}
+        options = database.credentials(self._url) | {"server_settings": database.SERVER_SETTINGS | _PLANS}
         async with asyncpg.create_pool(
             **options,
             min_size=0,
