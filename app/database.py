@@ -232,8 +232,15 @@ class Deadline:
         except TimeoutError as late:
             found = late
         if isinstance(found, AWAY):
-            _log.warning("PostgreSQL is away: %s", str(found) or type(found).__name__)
-            raise ServiceUnavailable from found
+            raise unavailable(found) from found
+
+
+def unavailable(error: Exception) -> Exception:
+    """Make ServiceUnavailable of what says that PostgreSQL is away; all else stays as it is."""
+    if not isinstance(error, AWAY):
+        return error
+    _log.warning("PostgreSQL is away: %s", str(error) or type(error).__name__)
+    return ServiceUnavailable()
 
 
 async def _is_migrated(watching: asyncpg.Connection) -> bool:

@@ -1,6 +1,5 @@
 """What happened, in the words of the wire: nowhere else is an event name spelled."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -55,16 +54,14 @@ USER_WENT = "user.offline"
 FLEETING = frozenset({USER_TYPING, USER_ONLINE, USER_OFFLINE})
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """An event and its payload as JSON, encoded once for all who get it."""
 
     name: str
     data: bytes
 
 
-@dataclass(slots=True)
-class Change:
+class Change(msgspec.Struct):
     """A durable change of a conversation: its event takes the place that `seq` gives it.
 
     `committed` is when that was, in seconds since 1970, 0 where it is not known.

@@ -3,7 +3,10 @@
 import os
 import re
 import time
+from collections.abc import Callable
 from uuid import UUID
+
+from asyncpg.pgproto import pgproto
 
 from app.errors import NotFound
 
@@ -13,6 +16,8 @@ WEBHOOK = "wh"
 _NAMES = {CONVERSATION: "conversation", MESSAGE: "message", WEBHOOK: "webhook"}
 
 _HEX = re.compile(r"[0-9a-f]{32}")
+# The UUIDs that asyncpg gives, in C: the standard library takes seven times as long to make one.
+_uuid: Callable[[bytes | str], UUID] = pgproto.UUID
 
 
 def new_id() -> UUID:
@@ -22,7 +27,7 @@ def new_id() -> UUID:
     value = (milliseconds & (2**48 - 1)) << 80 | random
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
-    return UUID(int=value)
+    return _uuid(value.to_bytes(16))
 
 
 def first_of(second: float) -> UUID:
@@ -39,4 +44,4 @@ def from_wire(kind: str, text: str) -> UUID:
     prefix, _, digits = text.partition("_")
     if prefix != kind or _HEX.fullmatch(digits) is None:
         raise NotFound(f"There is no {_NAMES[kind]} {text[:64]!r}")
-    return UUID(hex=digits)
+    return _uuid(digits)

@@ -24,7 +24,7 @@ from app.events import Change, Event
 class Frame(NamedTuple):
     """An event, written once for all sockets: the packet for those that poll, and the bytes for WebSockets."""
 
-    packet: str
+    packet: bytes
     wire: bytes
 
 

@@ -1,8 +1,7 @@
 """The hot statements, in SQL: the send, and what delivery reads. The others are in `queries`, or Tortoise's."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from app import tracing
@@ -193,9 +192,8 @@ CROSS JOIN LATERAL (SELECT * FROM conversation_heads WHERE conversation_id = wan
 """
 
 
-@dataclass(frozen=True, slots=True)
-class NewMessage:
-    """A message that is about to be stored.
+class NewMessage(NamedTuple):
+    """A message that is about to be stored: the values of SEND, in their order.
 
     `attachments` is JSON, `token_second` when the token was issued, `traceparent` where in a trace it was sent.
     """
@@ -225,18 +223,7 @@ async def row(statement: str, *values: Any) -> Row | None:
 
 def send_values(messages: Sequence[NewMessage], *, is_told: bool) -> tuple[Any, ...]:
     """Give the values of SEND and SEND_IN_LINE; `is_told` is whether the master gets webhooks."""
-    return (
-        [message.id for message in messages],
-        [message.conversation_id for message in messages],
-        [message.sender_id for message in messages],
-        [message.content for message in messages],
-        [message.attachments for message in messages],
-        [message.client_message_id for message in messages],
-        [message.fingerprint for message in messages],
-        [message.token_second for message in messages],
-        [message.traceparent for message in messages],
-        is_told,
-    )
+    return (*map(list, zip(*messages, strict=True)), is_told)
 
 
 async def missed(positions: dict[UUID, int], most: int) -> list[Row]:

@@ -12,11 +12,11 @@ connections of their own, so that a conversation that is held for seconds holds 
 
 import asyncio
 import contextvars
+import logging
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -38,10 +38,10 @@ MAX_WAITING = 20_000
 _PLANS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 
 _R = TypeVar("_R")
+_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """Where a message stands, and whether it ends somebody's hiding of the conversation."""
 
     seq: int
@@ -49,15 +49,19 @@ class Stored:
     is_revealing: bool
 
 
+# Is told once where a message stands; None where it may not be sent or was sent before, or else what went wrong.
+Told = Callable[[Stored | None, Exception | None], None]
+
+
 class Send:
-    """A message on its way; the future gives what `on_stored` made of it, or None."""
+    """A message on its way; one whose `waiter` is cancelled before its turn is not written."""
 
-    __slots__ = ("done", "message", "on_stored")
+    __slots__ = ("message", "told", "waiter")
 
-    def __init__(self, message: NewMessage, on_stored: Callable[[Stored], Any]) -> None:
+    def __init__(self, message: NewMessage, told: Told, waiter: asyncio.Future[Any] | None) -> None:
         self.message = message
-        self.on_stored = on_stored
-        self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.told = told
+        self.waiter = waiter
 
 
 class Writer:
@@ -94,9 +98,32 @@ class Writer:
         `on_stored` is called once it is committed, in the order of `seq`, also where nobody waits any more. Raises
         ServiceUnavailable where too much waits already.
         """
+        done: asyncio.Future[_R | None] = asyncio.get_running_loop().create_future()
+
+        def told(stored: Stored | None, error: Exception | None) -> None:
+            made = None
+            try:
+                made = None if stored is None else on_stored(stored)
+            except Exception as failure:  # noqa: BLE001 - it is raised where it is waited for
+                error = failure
+            if done.done():
+                return
+            if error is None:
+                done.set_result(made)
+            else:
+                done.set_exception(error)
+
+        self.hand_over(message, told, done)
+        return done
+
+    def hand_over(self, message: NewMessage, told: Told, waiter: asyncio.Future[Any] | None = None) -> None:
+        """Write a message soon; `told` is called in the order of `seq` once it is committed, or comes to nothing.
+
+        Raises ServiceUnavailable where too much waits already.
+        """
         if self._waiting >= MAX_WAITING:
             raise ServiceUnavailable
-        send = Send(message, on_stored)
+        send = Send(message, told, waiter)
         self._waiting += 1
         line = self._under_way.get(message.conversation_id)
         if line is None:
@@ -104,7 +131,6 @@ class Writer:
             self._kick_soon()
         else:
             line.append(send)
-        return send.done
 
     def _kick_soon(self) -> None:
         # At the end of this tick, so that all that arrives in it goes together.
@@ -129,7 +155,7 @@ class Writer:
         while self._queue and len(batch) < MAX_BATCH:
             send = self._queue.popleft()
             message = send.message
-            if send.done.cancelled():
+            if send.waiter is not None and send.waiter.cancelled():
                 self._waiting -= 1
                 continue
             # The second of two under one id comes to see the first.
@@ -232,25 +258,15 @@ class Writer:
                 self._tell(send, found)
         return busy
 
-    def _tell(self, send: Send, stored: Stored | None) -> None:
+    def _tell(self, send: Send, stored: Stored | None, error: Exception | None = None) -> None:
         self._waiting -= 1
         try:
-            made = None if stored is None else send.on_stored(stored)
-        except Exception as error:  # noqa: BLE001 - it is the sender's, and the others wait for their answers
-            if not send.done.done():
-                send.done.set_exception(error)
-        else:
-            if not send.done.done():
-                send.done.set_result(made)
+            send.told(stored, error)
+        except Exception:  # noqa: BLE001 - it is logged, and the others wait for their answers
+            _log.exception("a sender could not be told")
 
     def _fail(self, sends: list[Send], error: Exception) -> None:
         # Two that were sent under one id at the same moment: the other one is there.
         found = None if isinstance(error, asyncpg.UniqueViolationError) else error
         for send in sends:
-            self._waiting -= 1
-            if send.done.done():
-                continue
-            if found is None:
-                send.done.set_result(None)
-            else:
-                send.done.set_exception(found)
+            self._tell(send, None, found)

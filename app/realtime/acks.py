@@ -1,11 +1,11 @@
 """Errors become acknowledgements and `error` events: nowhere else do they take that form."""
 
 import logging
-from typing import Any
 
 from msgspec import UNSET
 
 from app import events
+from app.codec import encode
 from app.errors import ChatError, InternalError
 from app.events import Event
 from app.schemas import ErrorView
@@ -21,8 +21,9 @@ def failure(error: Exception, event: str) -> ChatError:
     return InternalError()
 
 
-def acknowledgement(error: ChatError) -> dict[str, Any]:
-    return {"ok": False, "error": _view(error)}
+def refusal(error: ChatError) -> bytes:
+    """Write the acknowledgement of an event that failed."""
+    return encode({"ok": False, "error": _view(error)})
 
 
 def error_event(error: ChatError, event: str) -> Event:

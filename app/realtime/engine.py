@@ -36,6 +36,8 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     heartbeat: Heartbeat
     ping_interval: int
     ping_timeout: int
+    # Handles a message for which nothing must be waited for; False where it is none of these.
+    take_now: Callable[[Session, str | bytes], bool]
     # Told of a new session before anything of it is handled.
     on_open: Callable[[str], None]
 

@@ -1,8 +1,10 @@
-"""What a client may say over a socket: each payload becomes a command, each answer an acknowledgement."""
+"""What a client may ask for over a socket: each payload becomes a command, each answer an acknowledgement.
 
-from collections.abc import Awaitable, Callable, Coroutine
+What it says is in `sending`.
+"""
+
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
-from uuid import UUID
 
 from msgspec import Raw
 
@@ -12,11 +14,9 @@ from app.codec import decode
 from app.deps import Deps
 from app.schemas import (
     ConnectAuth,
-    MessageView,
     SocketDeleteMessage,
     SocketEditMessage,
     SocketPresence,
-    SocketSendMessage,
     SocketSync,
     SocketTyping,
 )
@@ -24,9 +24,6 @@ from app.usecases import catchup, messages, presence, sessions
 from app.usecases.typing import Typing
 
 Answer = dict[str, Any]
-# A handler that gives a coroutine has handed its work to the writer, which keeps the order in which it was asked:
-# the socket's next event may begin before this one is answered. Acknowledgements keep their order all the same.
-Result = Answer | Coroutine[Any, Any, Answer]
 
 
 class Speaker(Protocol):
@@ -38,22 +35,6 @@ class Speaker(Protocol):
 
     def authorize(self, actor: Actor) -> None:
         """Speak for the user of a token until it expires."""
-
-    async def speak_in(self, conversation_id: UUID) -> None:
-        """Wait until what was said elsewhere is stored: the writer keeps the order within a conversation alone."""
-
-
-async def send_message(socket: Speaker, payload: Raw) -> Result:
-    command = decode(SocketSendMessage, payload)
-    conversation_id = ids.from_wire(ids.CONVERSATION, command.conversation_id)
-    socket.typing.stop(conversation_id)
-    await socket.speak_in(conversation_id)
-    return _sent(await messages.begin_to_send(socket.deps, socket.actor, conversation_id, command))
-
-
-async def _sent(sending: Coroutine[Any, Any, tuple[MessageView, bool]]) -> Answer:
-    message, _ = await sending
-    return {"ok": True, "message": message}
 
 
 async def edit_message(socket: Speaker, payload: Raw) -> Answer:
@@ -102,8 +83,7 @@ async def sync(socket: Speaker, payload: Raw) -> Answer:
     return await catchup.sync(socket.deps, socket.actor, decode(SocketSync, payload))
 
 
-HANDLERS: dict[str, Callable[[Speaker, Raw], Awaitable[Result]]] = {
-    events.MESSAGE_SEND: send_message,
+HANDLERS: dict[str, Callable[[Speaker, Raw], Awaitable[Answer]]] = {
     events.MESSAGE_EDIT: edit_message,
     events.MESSAGE_DELETE: delete_message,
     events.TYPING_START: start_typing,

@@ -1,28 +1,49 @@
 """What a client sent, handled in order, and the acknowledgements, in the same order.
 
 put ──▶ waiting ── its turn ──▶ handled ──▶ acknowledged
-                                   └── handed to a writer: the next one's turn ──▶ acknowledged
+                                   └── handed to the writer: the next one's turn ──▶ acknowledged
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
-from typing import Any
+
+from app.realtime.packets import acknowledgement
+from app.rooms import Frame
 
 # Past so many a client is not read from until all are handled.
 MAX_WAITING = 256
-# What of one socket may be with a writer at the same time.
+# What of one socket may be with the writer at the same time.
 MAX_WITH_WRITER = 64
 
 
+class Reply:
+    """The place of one acknowledgement among those of its socket; `number` is what the client wants it under."""
+
+    __slots__ = ("answer", "number")
+
+    def __init__(self, number: str) -> None:
+        # Empty where the client wants none.
+        self.number = number
+        # JSON, once it is there.
+        self.answer: bytes | None = None
+
+    @property
+    def is_there(self) -> bool:
+        return self.answer is not None
+
+
 class Inbox:
-    """The messages of one socket that wait for their turn, and the answers that are still to come."""
+    """The messages of one socket that wait for their turn, and the acknowledgements that are still to come."""
 
-    __slots__ = ("_answers", "_waiting", "end", "is_busy", "is_held")
+    __slots__ = ("_moved", "_push", "_replies", "_waiting", "end", "is_busy", "is_held")
 
-    def __init__(self) -> None:
-        self._waiting: deque[str | bytes] = deque()
-        self._answers: deque[tuple[asyncio.Future[Any], Callable[[Any], None]]] = deque()
+    def __init__(self, push: Callable[[Frame], None]) -> None:
+        self._push = push
+        # Both are short: a list takes less memory than a deque.
+        self._waiting: list[str | bytes] = []
+        self._replies: list[Reply] = []
+        # What waits for a reply.
+        self._moved: asyncio.Future[None] | None = None
         # Whether somebody takes messages out.
         self.is_busy = False
         # Whether the client is not read from.
@@ -31,8 +52,18 @@ class Inbox:
         self.end: str | None = None
 
     @property
+    def is_settled(self) -> bool:
+        """Whether all that was handled is acknowledged."""
+        return not self._replies
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may be with the writer."""
+        return len(self._replies) < MAX_WITH_WRITER
+
+    @property
     def is_empty(self) -> bool:
-        return not self._waiting and not self._answers
+        return not self._waiting and not self._replies
 
     def put(self, message: str | bytes) -> bool:
         """Add a message; True where too many wait."""
@@ -41,28 +72,35 @@ class Inbox:
 
     async def next(self) -> str | bytes | None:
         """Give the message whose turn it is, None where there is none."""
-        while len(self._answers) >= MAX_WITH_WRITER:
-            await asyncio.wait([self._answers[0][0]])
-        return self._waiting.popleft() if self._waiting else None
+        await self.make_room()
+        return self._waiting.pop(0) if self._waiting else None
+
+    async def make_room(self) -> None:
+        """Wait until one more may be with the writer."""
+        while not self.has_room:
+            await self._move()
 
     async def settle(self) -> None:
-        """Wait until all that was handled is answered."""
-        while self._answers:
-            await asyncio.wait([self._answers[0][0]])
+        """Wait until all that was handled is acknowledged."""
+        while self._replies:
+            await self._move()
 
-    def answer(self, result: Any, acknowledge: Callable[[Any], None]) -> None:
-        """Acknowledge with a result, or with what a future brings, after all that came before."""
-        if isinstance(result, asyncio.Future):
-            self._answers.append((result, acknowledge))
-            result.add_done_callback(self._on_answer)
-        elif self._answers:
-            done = asyncio.get_running_loop().create_future()
-            done.set_result(result)
-            self._answers.append((done, acknowledge))
-        else:
-            acknowledge(result)
+    async def _move(self) -> None:
+        if self._moved is None:
+            self._moved = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._moved])
 
-    def _on_answer(self, _: asyncio.Future[Any]) -> None:
-        while self._answers and self._answers[0][0].done():
-            answer, acknowledge = self._answers.popleft()
-            acknowledge(answer.result())
+    def expect(self, reply: Reply) -> None:
+        """Keep the place of an acknowledgement."""
+        self._replies.append(reply)
+
+    def answer(self, reply: Reply, answer: bytes) -> None:
+        """Acknowledge with an answer, which is JSON, after all that came before."""
+        reply.answer = answer
+        while self._replies and (first := self._replies[0]).answer is not None:
+            del self._replies[0]
+            if first.number:
+                self._push(acknowledgement(first.number, first.answer))
+        if self._moved is not None:
+            self._moved.set_result(None)
+            self._moved = None

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -10,8 +10,9 @@ import msgspec
 import socketio
 from socketio.exceptions import ConnectionRefusedError as Refused
 
-from app import metrics, tracing
+from app import events, metrics, tracing
 from app.auth.actor import Actor
+from app.codec import encode
 from app.deps import Deps
 from app.errors import (
     ChatError,
@@ -24,8 +25,10 @@ from app.errors import (
 )
 from app.events import Event
 from app.realtime import acks
-from app.realtime.handlers import HANDLERS, Answer, Result
+from app.realtime.handlers import HANDLERS
+from app.realtime.inbox import Inbox, Reply
 from app.realtime.packets import DISCONNECT, ClientEvent, MalformedEvent, TooLargeEvent, event_frame, message_frame
+from app.realtime.sending import Sending
 from app.realtime.session import Session
 from app.schemas import ConnectAuth
 from app.supervisor import Supervisor
@@ -36,10 +39,6 @@ from app.usecases.typing import Typing
 GRACE_AFTER_REFUSAL = 0.5
 
 
-# What an event is acknowledged with, at once or later.
-Reply = Answer | asyncio.Future[Answer]
-
-
 class ConnectAbandonedError(Exception):
     """A connect came to nothing and the transport is closed: the client comes back by itself."""
 
@@ -47,7 +46,7 @@ class ConnectAbandonedError(Exception):
 class Socket:
     """One client's socket: a subscriber of `fanout`, and whom it speaks for."""
 
-    __slots__ = ("_expiry", "_namespace", "_speaks_in", "actor", "deps", "link", "typing", "user_id")
+    __slots__ = ("_expiry", "_namespace", "actor", "deps", "link", "speaks_in", "typing", "user_id")
 
     def __init__(self, namespace: "ChatNamespace", deps: Deps, actor: Actor, session: Session) -> None:
         self._namespace = namespace
@@ -57,7 +56,7 @@ class Socket:
         self.link = session
         self.typing = Typing(deps, actor)
         self._expiry: asyncio.TimerHandle | None = None
-        self._speaks_in: UUID | None = None
+        self.speaks_in: UUID | None = None
 
     @property
     def socket_id(self) -> str:
@@ -76,6 +75,25 @@ class Socket:
     def send(self, event: Event) -> None:
         self.link.push(event_frame(event))
 
+    @property
+    def inbox(self) -> Inbox:
+        """What came on it, and what it is still to be told."""
+        if self.link.inbox is None:
+            self.link.inbox = Inbox(self.link.push)
+        return self.link.inbox
+
+    def succeed(self, event: str) -> None:
+        """Count an event that came to its end."""
+        _count(event)
+
+    def fail(self, event: str, error: Exception) -> bytes:
+        """Tell that an event failed; gives its acknowledgement, as JSON."""
+        failure = acks.failure(error, event)
+        _count(_known(event), failure.code)
+        tracing.describe(is_failure=failure.code == InternalError.code, error__type=failure.code)
+        self.send(acks.error_event(failure, str(event)))
+        return acks.refusal(failure)
+
     def authorize(self, actor: Actor) -> None:
         """Speak for the user of a token until it expires."""
         self.actor = actor
@@ -87,12 +105,6 @@ class Socket:
 
     def _expire(self) -> None:
         self.end(Unauthorized("The token has expired: connect again with a new one"))
-
-    async def speak_in(self, conversation_id: UUID) -> None:
-        """Wait until what was said elsewhere is stored: the writer keeps the order within a conversation alone."""
-        if conversation_id != self._speaks_in and self.link.inbox is not None:
-            await self.link.inbox.settle()
-        self._speaks_in = conversation_id
 
     def end(self, error: ChatError) -> None:
         """End a socket whose client must act before it comes back."""
@@ -115,13 +127,10 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         self._deps = deps
         self._supervisor = supervisor
         self.sockets: dict[str, Socket] = {}
+        self.sending = Sending(deps, supervisor)
 
     async def trigger_event(self, event: str, sid: str, *args: Any) -> Any:
-        """Take an event from python-socketio: a client's, or one about a client."""
-        if isinstance(event, ClientEvent):
-            socket = self.sockets.get(sid)
-            result = None if socket is None else await self.on_client_event(socket, event, args)
-            return await result if isinstance(result, asyncio.Future) else result
+        """Take an event about a client from python-socketio."""
         if event == "connect":
             with tracing.entry("connect", _traceparent(args[1])):
                 return await self._on_connect(sid, args[1])
@@ -183,47 +192,37 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
 
     # Events
 
-    async def on_client_event(self, socket: Socket, event: ClientEvent, args: Sequence[Any]) -> Reply:
-        """Do what a client asks for, and answer; a failure is told as an event as well."""
+    async def on_client_event(self, socket: Socket, event: ClientEvent, args: Sequence[Any], number: str) -> None:
+        """Do what a client asks for, and acknowledge it under its number; a failure is told as an event too."""
         with tracing.entry(_known(event)):
             try:
                 async with self._deps.database.deadline():
-                    result = await self._handle(socket, event, args)
-            except Exception as error:  # noqa: BLE001 - `_failed` logs it; a socket outlives every error
-                return self._failed(socket, event, error)
-            if asyncio.iscoroutine(result):
-                return asyncio.ensure_future(self._answered(socket, event, result))
-            _count(event)
-            return result
+                    answer = await self._handle(socket, event, args, number)
+            except Exception as error:  # noqa: BLE001 - `fail` logs it; a socket outlives every error
+                answer = socket.fail(event, error)
+            else:
+                if answer is None:
+                    return
+                socket.succeed(event)
+        reply = Reply(number)
+        socket.inbox.expect(reply)
+        socket.inbox.answer(reply, answer)
 
-    async def _answered(self, socket: Socket, event: ClientEvent, answer: Coroutine[Any, Any, Answer]) -> Answer:
-        with tracing.span(f"answer {_known(event)}"):
-            try:
-                async with self._deps.database.deadline():
-                    result = await answer
-            except Exception as error:  # noqa: BLE001 - as above
-                return self._failed(socket, event, error)
-            _count(event)
-            return result
-
-    @staticmethod
-    def _failed(socket: Socket, event: ClientEvent, error: Exception) -> Answer:
-        failure = acks.failure(error, event)
-        _count(_known(event), failure.code)
-        tracing.describe(is_failure=failure.code == InternalError.code, error__type=failure.code)
-        socket.send(acks.error_event(failure, str(event)))
-        return acks.acknowledgement(failure)
-
-    async def _handle(self, socket: Socket, event: ClientEvent, args: Sequence[Any]) -> Result:
+    async def _handle(self, socket: Socket, event: ClientEvent, args: Sequence[Any], number: str) -> bytes | None:
+        """Give the answer to an event; None for what is with the writer, and answered from there."""
         if isinstance(event, TooLargeEvent):
             limit = self._deps.settings.max_body_bytes
             raise PayloadTooLarge(f"The packet is larger than {limit} bytes")
         if isinstance(event, MalformedEvent):
             raise ValidationFailed("The packet is not a JSON array that starts with the name of an event")
+        payload = args[0] if args else msgspec.Raw(b"null")
+        if event == events.MESSAGE_SEND:
+            await self.sending.send(socket, number, payload)
+            return None
         handler = HANDLERS.get(event)
         if handler is None:
             raise ValidationFailed(f"There is no event {event[:64]!r}")
-        return await handler(socket, args[0] if args else msgspec.Raw(b"null"))
+        return encode(await handler(socket, payload))
 
 
 def _count(event: str, outcome: str = "ok") -> None:
@@ -232,7 +231,7 @@ def _count(event: str, outcome: str = "ok") -> None:
 
 def _known(event: str) -> str:
     """Give the name of an event, where it is one of ours."""
-    return event if event in HANDLERS else "unknown"
+    return event if event in HANDLERS or event == events.MESSAGE_SEND else "unknown"
 
 
 def _traceparent(auth: object) -> str | None:

@@ -14,10 +14,9 @@ from socketio.packet import Packet
 from app.codec import encode
 from app.events import Event
 from app.rooms import Frame
+from app.schemas import SocketSendMessage
 
-EVENT = "2"
-ACK = "3"
-DISCONNECT = "1"
+DISCONNECT = b"1"
 MAX_BYTES_PER_CHARACTER = 4
 # What may stand before a value (RFC 8259, section 2).
 WHITESPACE = " \t\n\r"
@@ -45,25 +44,22 @@ class MalformedEvent(ClientEvent):
 
 # An event without attachments, with or without a number: python-socketio reads one of up to 100 digits.
 _PLAIN_EVENT = re.compile(r"2([0-9]{0,18})(?=\[)")
+_SEND = re.compile(r'2([0-9]{0,18})\["message:send",(\{.*\})\]', re.DOTALL)
+_command = msgspec.json.Decoder(SocketSendMessage)
 _arguments = msgspec.json.Decoder(list[Raw])
 _name = msgspec.json.Decoder(str)
 
 _NAME = re.compile(r'\[\s*"([^"\\]{0,64})"\s*(?:,(.*))?', re.DOTALL)
 
 
-def event_packet(event: Event) -> str:
-    """Write an event as the text of a Socket.IO packet."""
-    return f'{EVENT}["{event.name}",{event.data.decode()}]'
-
-
 def event_frame(event: Event) -> Frame:
     """Write an event for all who get it, whether they poll or not."""
-    return message_frame(event_packet(event))
+    return message_frame(b'2["%b",%b]' % (event.name.encode(), event.data))
 
 
-def message_frame(packet: str) -> Frame:
+def message_frame(packet: bytes) -> Frame:
     """Write a Socket.IO packet for whoever gets it."""
-    return Frame(packet, websocket_frame(b"4" + packet.encode()))
+    return Frame(packet, websocket_frame(b"4" + packet))
 
 
 def websocket_frame(packet: bytes) -> bytes:
@@ -76,9 +72,23 @@ def websocket_frame(packet: bytes) -> bytes:
     return b"\x81\x7f" + size.to_bytes(8, "big") + packet
 
 
-def acknowledgement(number: str, answer: Any) -> Frame:
-    """Write the acknowledgement of the event to which a client gave a number."""
-    return message_frame(f"{ACK}{number}[{encode(answer).decode()}]")
+def acknowledgement(number: str, answer: bytes) -> Frame:
+    """Write the acknowledgement, which is JSON, of the event to which a client gave a number."""
+    return message_frame(b"3%b[%b]" % (number.encode(), answer))
+
+
+def read_send(packet: str, max_bytes: int) -> tuple[str, SocketSendMessage] | None:
+    """Read a message that a client sends, as most clients write it: the number of the event, and the command.
+
+    Gives None for all else, and for what is wrong: these are read with more care.
+    """
+    found = _SEND.match(packet)
+    if found is None or len(packet) * MAX_BYTES_PER_CHARACTER > max_bytes:
+        return None
+    try:
+        return found[1], _command.decode(found[2])
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
 
 
 def read_event(packet: str, max_bytes: int) -> tuple[str, ClientEvent, list[Raw]] | None:

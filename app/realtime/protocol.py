@@ -4,7 +4,6 @@ All that is known of python-socketio's insides stands here and in `packets`; wri
 `tests/unit/test_hooks.py` fails where that changes.
 """
 
-import asyncio
 import logging
 import secrets
 from typing import Any
@@ -14,9 +13,8 @@ from socketio.packet import CONNECT_ERROR
 
 from app.deps import Deps
 from app.realtime.engine import MAX_MESSAGE_BYTES, Engine
-from app.realtime.handlers import Answer
-from app.realtime.namespace import ChatNamespace, ConnectAbandonedError, Reply
-from app.realtime.packets import MalformedEvent, acknowledgement, packet_class, read_event
+from app.realtime.namespace import ChatNamespace, ConnectAbandonedError
+from app.realtime.packets import MalformedEvent, packet_class, read_event, read_send
 from app.realtime.session import Session
 from app.supervisor import Supervisor
 
@@ -99,6 +97,7 @@ class SocketIO(socketio.AsyncServer):  # type: ignore[misc]
             engineio_logger=False,
         )
         self.eio.on_open = self._on_open
+        self.eio.take_now = self._take_now
         self.namespace = ChatNamespace(deps, supervisor)
         self.register_namespace(self.namespace)
 
@@ -134,12 +133,11 @@ class SocketIO(socketio.AsyncServer):  # type: ignore[misc]
         if socket is not None and isinstance(data, str):
             if self._binary_packet.pop(eio_sid, None) is not None:
                 # What was to come with an event did not.
-                await self.namespace.on_client_event(socket, MalformedEvent(), ())
+                await self.namespace.on_client_event(socket, MalformedEvent(), (), "")
             event = read_event(data, self._max_packet_bytes)
         if event is not None:
             number, name, arguments = event
-            result = await self.namespace.on_client_event(socket, name, arguments)
-            await self._acknowledge(session, number, result)
+            await self.namespace.on_client_event(socket, name, arguments, number)
             return
         if session.inbox is not None:
             await session.inbox.settle()
@@ -149,20 +147,22 @@ class SocketIO(socketio.AsyncServer):  # type: ignore[misc]
             return
         except Exception as error:  # noqa: BLE001 - the namespace raises nothing, so the packet was no packet
             if socket is not None:
-                await self.namespace.on_client_event(socket, MalformedEvent(), ())
+                await self.namespace.on_client_event(socket, MalformedEvent(), (), "")
                 return
             _log.info("a connection ends: its client does not speak Socket.IO (%s)", error)
             await session.close()
 
-    @staticmethod
-    async def _acknowledge(session: Session, number: str, result: Reply) -> None:
-        """Acknowledge an event, if the client wants that, in the order of its events."""
+    async def _handle_event(self, eio_sid: str, namespace: str | None, id: str | None, data: Any) -> None:  # noqa: A002 - python-socketio's
+        """Take an event that python-socketio has read."""
+        session = self.eio.sockets.get(eio_sid)
+        if session is not None and session.socket is not None and namespace in {None, ROOT}:
+            number = "" if id is None else str(id)
+            await self.namespace.on_client_event(session.socket, data[0], data[1:], number)
 
-        def acknowledge(answer: Answer) -> None:
-            if number:
-                session.push(acknowledgement(number, answer))
-
-        if session.inbox is not None:
-            session.inbox.answer(result, acknowledge)
-        else:
-            acknowledge(await result if isinstance(result, asyncio.Future) else result)
+    def _take_now(self, session: Session, packet: str | bytes) -> bool:
+        """Hand what a client says to the writer in this tick, where it is that and nothing must be waited for."""
+        socket = session.socket
+        if socket is None or isinstance(packet, bytes) or session.sid in self._binary_packet:
+            return False
+        read = read_send(packet, self._max_packet_bytes)
+        return read is not None and self.namespace.sending.send_now(socket, *read)

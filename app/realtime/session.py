@@ -100,7 +100,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
             if self.queue.bytes + len(one.packet) > self.server.max_unsent_bytes:
                 self.cut()
                 return
-            self.queue.put_nowait(Packet(MESSAGE, one.packet))
+            self.queue.put_nowait(Packet(MESSAGE, one.packet.decode()))
 
     @property
     def is_behind(self) -> bool:
@@ -221,7 +221,9 @@ class Session(AsyncSocket):  # type: ignore[misc]
     def take_message(self, message: str | bytes) -> None:
         """Take in a message; one is handled after the other."""
         if self.inbox is None:
-            self.inbox = Inbox()
+            self.inbox = Inbox(self.push)
+        if not self.inbox.is_busy and self.server.take_now(self, message):
+            return
         if self.inbox.put(message) and self.wire is not None and not self.inbox.is_held:
             self.inbox.is_held = True
             self.wire.transport.pause_reading()

@@ -1,13 +1,14 @@
 """What people say."""
 
-import asyncio
 import hashlib
-from collections.abc import Coroutine
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, cast
+from typing import cast
 from uuid import UUID
 
-from app import cursors, events, ids, queries, store, tracing, views
+from msgspec import Raw
+
+from app import cursors, database, events, ids, queries, store, tracing, views
 from app.auth import policy
 from app.auth.actor import Actor
 from app.codec import encode, reject
@@ -21,52 +22,73 @@ from app.usecases.access import is_refused, require_message, require_participant
 from app.usecases.changing import Changing, changing
 from app.writer import Stored
 
+Told = Callable[[Raw | None, Exception | None], None]
 
-async def send_message(
-    deps: Deps, actor: Actor, conversation_id: UUID, command: SendMessage
-) -> tuple[MessageView, bool]:
+
+async def send_message(deps: Deps, actor: Actor, conversation_id: UUID, command: SendMessage) -> tuple[Raw, bool]:
     """Store a message and announce it; True where it is new, False where it was sent before under the same id.
 
-    Raises ValidationFailed, Forbidden, NotFound, and Conflict where that id was used for another message.
+    Gives it as JSON. Raises ValidationFailed, Forbidden, NotFound, and Conflict where that id was used for another
+    message.
     """
-    return await (await begin_to_send(deps, actor, conversation_id, command))
+    await admit_sender(deps, actor)
+    outgoing = Outgoing(deps, actor, conversation_id, command)
+    sent = await deps.writer.submit(outgoing.message, outgoing.announce)
+    return (await outgoing.find(), False) if sent is None else (sent, True)
 
 
-async def begin_to_send(
-    deps: Deps, actor: Actor, conversation_id: UUID, command: SendMessage
-) -> Coroutine[Any, Any, tuple[MessageView, bool]]:
-    """Hand a message to the writer, and give what is left of `send_message`: the wait for its answer.
-
-    Of one conversation messages are stored in the order in which they were handed over.
-    """
+async def admit_sender(deps: Deps, actor: Actor) -> None:
+    """Let somebody send a message now; raises Forbidden and RateLimited."""
     policy.require_write(actor)
     await deps.limits.check(Action.SEND, actor.user_id)
-    policy.check_message(deps.settings, command)
-    new = _new_message(actor, conversation_id, command)
-    return _answer(actor, new, deps.writer.submit(new, lambda stored: _announce(deps, new, stored)))
 
 
-async def _answer(
-    actor: Actor, new: NewMessage, sending: asyncio.Future[MessageView | None]
-) -> tuple[MessageView, bool]:
-    sent = await sending
-    if sent is None:
-        if await is_refused(actor):
+class Outgoing:
+    """A message that is about to be sent by somebody who was admitted; raises ValidationFailed."""
+
+    __slots__ = ("_actor", "_deps", "message")
+
+    def __init__(self, deps: Deps, actor: Actor, conversation_id: UUID, command: SendMessage) -> None:
+        policy.check_message(deps.settings, command)
+        self._deps = deps
+        self._actor = actor
+        self.message = _new_message(actor, conversation_id, command)
+
+    def hand_over(self, told: Told) -> None:
+        """Have it stored and announced; `told` is called once, with it as JSON, or an error, or neither.
+
+        With neither it was not stored now, and `find` tells why. Of one conversation messages are stored in the
+        order in which they were handed over. Raises ServiceUnavailable where too many wait.
+        """
+
+        def on_told(stored: Stored | None, error: Exception | None) -> None:
+            sent = None
+            try:
+                sent = None if stored is None else self.announce(stored)
+            except Exception as failure:  # noqa: BLE001 - the sender is told
+                error = failure
+            told(sent, None if error is None else database.unavailable(error))
+
+        self._deps.writer.hand_over(self.message, on_told)
+
+    def announce(self, stored: Stored) -> Raw:
+        """Tell of a message that is committed; what ends a hiding is preceded by `conversation:new`."""
+        new = self.message
+        change = events.message_new(new.conversation_id, views.sent_message(new, stored))
+        if stored.is_revealing:
+            self._deps.fanout.reveal(new.conversation_id)
+        else:
+            self._deps.fanout.announce(change, new.traceparent)
+        self._deps.outbox.wake()
+        # Written once, for the sender as for all others.
+        return Raw(change.event.data)
+
+    async def find(self) -> Raw:
+        """Give what was sent before under the same id; raises what this was refused for."""
+        if await is_refused(self._actor):
             raise Unauthorized("The user was deleted")
-        await require_participant(new.conversation_id, actor)
-        return views.message(await _sent_before(new)), False
-    return sent, True
-
-
-def _announce(deps: Deps, new: NewMessage, stored: Stored) -> MessageView:
-    """Tell of a message that is committed; what ends a hiding is preceded by `conversation:new`."""
-    message = views.sent_message(new, stored)
-    if stored.is_revealing:
-        deps.fanout.reveal(new.conversation_id)
-    else:
-        deps.fanout.announce(events.message_new(new.conversation_id, message), new.traceparent)
-    deps.outbox.wake()
-    return message
+        await require_participant(self.message.conversation_id, self._actor)
+        return Raw(encode(views.message(await _first_of_its_id(self.message))))
 
 
 def _new_message(actor: Actor, conversation_id: UUID, command: SendMessage) -> NewMessage:
@@ -87,7 +109,7 @@ def _new_message(actor: Actor, conversation_id: UUID, command: SendMessage) -> N
     )
 
 
-async def _sent_before(new: NewMessage) -> Row:
+async def _first_of_its_id(new: NewMessage) -> Row:
     """Find what was first sent under an id; raises Conflict where that said something else."""
     row = None
     if new.client_message_id is not None:

@@ -21,7 +21,11 @@ from app.realtime.websocket import WebSocket
 HOOKS = [
     (Engine, engineio.AsyncServer, ["generate_id", "_handle_connect"]),
     (Session, AsyncSocket, ["send", "poll", "close", "schedule_ping", "check_ping_timeout"]),
-    (SocketIO, socketio.AsyncServer, ["_engineio_server_class", "_handle_connect", "_handle_eio_message"]),
+    (
+        SocketIO,
+        socketio.AsyncServer,
+        ["_engineio_server_class", "_handle_connect", "_handle_eio_message", "_handle_event"],
+    ),
     (Clients, socketio.AsyncManager, ["get_namespaces", "pre_connect", "connect", "is_connected"]),
     (
         Clients,

@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from app.events import Event
-from app.realtime.packets import ClientEvent, MalformedEvent, TooLargeEvent, event_packet, packet_class
+from app.realtime.packets import ClientEvent, MalformedEvent, TooLargeEvent, event_frame, packet_class
 
 LIMIT = 200
 Packet = packet_class(LIMIT)
@@ -13,7 +13,10 @@ def read(text):
 
 
 def test_an_event_is_one_text():
-    assert event_packet(Event("message:new", b'{"content":"\xc3\xa9"}')) == '2["message:new",{"content":"é"}]'
+    assert (
+        event_frame(Event("message:new", b'{"content":"\xc3\xa9"}')).packet.decode()
+        == '2["message:new",{"content":"é"}]'
+    )
 
 
 def test_arguments_stay_as_they_were_sent():

@@ -1,0 +1,142 @@
+"""What sockets say, from the packet to its acknowledgement: handed to the writer, and answered from there.
+
+A message for which nothing must be waited for is handed over in the tick in which it came, without a task. The
+writer keeps the order within a conversation; who speaks in another one waits for what they said before.
+"""
+
+import asyncio
+import time
+from collections import deque
+from functools import partial
+from typing import Protocol
+from uuid import UUID
+
+from msgspec import Raw
+
+from app import events, ids, tracing
+from app.auth.actor import Actor
+from app.codec import decode
+from app.database import DEADLINE
+from app.deps import Deps
+from app.errors import ChatError, ServiceUnavailable
+from app.realtime.inbox import Inbox, Reply
+from app.schemas import SocketSendMessage
+from app.supervisor import Supervisor
+from app.usecases import messages
+from app.usecases.typing import Typing
+
+# How often it is looked whether the writer takes too long.
+LOOK_INTERVAL = 0.5
+
+
+class Speaker(Protocol):
+    """The socket on which a message came."""
+
+    actor: Actor
+    typing: Typing
+    # The conversation in which it spoke last.
+    speaks_in: UUID | None
+
+    @property
+    def inbox(self) -> Inbox:
+        """What came on it, and what it is still to be told."""
+
+    def succeed(self, event: str) -> None:
+        """Count an event that came to its end."""
+
+    def fail(self, event: str, error: Exception) -> bytes:
+        """Tell that an event failed; gives its acknowledgement, as JSON."""
+
+
+class Sending:
+    """The messages of this pod's sockets."""
+
+    def __init__(self, deps: Deps, supervisor: Supervisor) -> None:
+        self._deps = deps
+        self._supervisor = supervisor
+        self._is_limited = deps.settings.rate_limit_send.burst > 0
+        # What is with the writer, by the time at which it is late.
+        self._handed_over: deque[tuple[float, Speaker, Reply]] = deque()
+        supervisor.loop("late answers", self._give_up_forever)
+
+    def send_now(self, speaker: Speaker, number: str, command: SocketSendMessage) -> bool:
+        """Hand a message over at once; False where something must be waited for, or is wrong."""
+        inbox, actor = speaker.inbox, speaker.actor
+        if self._is_limited or self._deps.database.is_away or not actor.can_write or not inbox.has_room:
+            return False
+        try:
+            conversation_id = ids.from_wire(ids.CONVERSATION, command.conversation_id)
+            if conversation_id != speaker.speaks_in and not inbox.is_settled:
+                return False
+            with tracing.entry(events.MESSAGE_SEND):
+                self._hand_over(speaker, number, conversation_id, command)
+        except ChatError:
+            return False
+        return True
+
+    async def send(self, speaker: Speaker, number: str, payload: Raw) -> None:
+        """Hand a message over when its turn has come.
+
+        Raises ValidationFailed, Forbidden, NotFound, RateLimited and ServiceUnavailable.
+        """
+        command = decode(SocketSendMessage, payload)
+        conversation_id = ids.from_wire(ids.CONVERSATION, command.conversation_id)
+        speaker.typing.stop(conversation_id)
+        await speaker.inbox.make_room()
+        if conversation_id != speaker.speaks_in:
+            await speaker.inbox.settle()
+        await messages.admit_sender(self._deps, speaker.actor)
+        self._hand_over(speaker, number, conversation_id, command)
+
+    def _hand_over(self, speaker: Speaker, number: str, conversation_id: UUID, command: SocketSendMessage) -> None:
+        reply = Reply(number)
+        outgoing = messages.Outgoing(self._deps, speaker.actor, conversation_id, command)
+        outgoing.hand_over(partial(self._told, speaker, reply, outgoing))
+        speaker.inbox.expect(reply)
+        speaker.speaks_in = conversation_id
+        speaker.typing.stop(conversation_id)
+        self._handed_over.append((time.monotonic() + DEADLINE, speaker, reply))
+
+    def _told(
+        self,
+        speaker: Speaker,
+        reply: Reply,
+        outgoing: messages.Outgoing,
+        message: Raw | None,
+        error: Exception | None,
+    ) -> None:
+        if message is not None:
+            self._acknowledge(speaker, reply, message)
+        elif error is not None:
+            self._fail(speaker, reply, error)
+        else:
+            self._supervisor.once("answer what was not stored", self._find(speaker, reply, outgoing))
+
+    async def _find(self, speaker: Speaker, reply: Reply, outgoing: messages.Outgoing) -> None:
+        try:
+            async with self._deps.database.deadline():
+                found = await outgoing.find()
+        except Exception as error:  # noqa: BLE001 - `fail` logs it, and tells the client
+            self._fail(speaker, reply, error)
+        else:
+            self._acknowledge(speaker, reply, found)
+
+    @staticmethod
+    def _acknowledge(speaker: Speaker, reply: Reply, message: Raw) -> None:
+        if not reply.is_there:
+            speaker.succeed(events.MESSAGE_SEND)
+            speaker.inbox.answer(reply, b'{"ok":true,"message":%b}' % bytes(message))
+
+    @staticmethod
+    def _fail(speaker: Speaker, reply: Reply, error: Exception) -> None:
+        if not reply.is_there:
+            speaker.inbox.answer(reply, speaker.fail(events.MESSAGE_SEND, error))
+
+    async def _give_up_forever(self) -> None:
+        """Have whoever waits too long come back later; what they said may still be stored."""
+        while True:
+            await asyncio.sleep(LOOK_INTERVAL)
+            now = time.monotonic()
+            while self._handed_over and (self._handed_over[0][2].is_there or self._handed_over[0][0] <= now):
+                _, speaker, reply = self._handed_over.popleft()
+                self._fail(speaker, reply, ServiceUnavailable())
