@@ -4,6 +4,7 @@ All that is known of python-engineio's insides stands here and in `session`; wri
 `tests/unit/test_hooks.py` fails where that changes.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -22,6 +23,8 @@ from app.supervisor import Supervisor
 MAX_MESSAGE_BYTES = 1 << 20
 # A polling client may join a burst of small packets into one request.
 MAX_PACKETS_PER_POST = 4096
+# So many sockets are written to in one tick of the loop, so that a large room does not hold up all others.
+MAX_WRITES = 128
 # A connection on which nobody asks for a socket is closed after so many seconds.
 CONNECT_PATIENCE = 10
 
@@ -43,6 +46,8 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Those that have something to write at the end of this tick, in the order in which they had.
+        self._unsent: list[Session] = []
         engineio.payload.Payload.max_decode_packets = MAX_PACKETS_PER_POST
         # What engineio's drivers for other servers are; that there is a WebSocket is all that it asks of the last.
         self._async = {
@@ -92,6 +97,19 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         )
         self.on_open(session.sid)
         self.heartbeat.wait(session, CONNECT_PATIENCE)
+
+    def flush_soon(self, session: Session) -> None:
+        """Write what a session has to send at the end of this tick, together with what it gets until then."""
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(session)
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent[:MAX_WRITES], self._unsent[MAX_WRITES:]
+        for session in unsent:
+            session.flush()
+        if self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
 
     async def over(self, session: Session, reason: str) -> None:
         """Tell python-socketio that a session has ended."""

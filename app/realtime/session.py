@@ -3,8 +3,8 @@
     polling ── 2probe ──▶ upgrading ── 5 ──▶ on WebSocket ──▶ closed
        └── the WebSocket ends before: polling ──┘
 
-On WebSocket a frame goes straight to the transport; a session that polls has a queue. Neither has a task of its
-own.
+On WebSocket all frames of one tick of the loop go to the transport together; a session that polls has a queue.
+Neither has a task of its own.
 """
 
 import asyncio
@@ -58,6 +58,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
         "server",
         "sid",
         "socket",
+        "unsent",
         "upgraded",
         "upgrading",
         "wire",
@@ -82,6 +83,8 @@ class Session(AsyncSocket):  # type: ignore[misc]
         self.wire: Wire | None = None
         # On WebSocket, what takes frames; a session that polls has a queue instead.
         self.write: Callable[[bytes], None] | None = None
+        # Frames of this tick.
+        self.unsent: list[bytes] = []
         self.queue: ByteQueue | None = None
 
     # What goes out
@@ -119,11 +122,22 @@ class Session(AsyncSocket):  # type: ignore[misc]
         elif self.queue is not None:
             self.queue.put_nowait(packet)
 
+    def _write_soon(self, frames: bytes) -> None:
+        if not self.unsent:
+            self.server.flush_soon(self)
+        self.unsent.append(frames)
+
+    def flush(self) -> None:
+        """Write what there is, all at once: a write costs more than what is written."""
+        unsent, self.unsent = self.unsent, []
+        if unsent and self.wire is not None:
+            self.wire.transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+
     def cut(self) -> None:
         """End the connection of a client that reads too slowly, and forget what it has not read."""
         metrics.SLOW_CONSUMERS.inc()
         if self.queue is None:
-            self.write = _discard
+            self._stop_writing()
         else:
             self.queue.discard()
         self._abort()
@@ -166,7 +180,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
     def attach(self, wire: Wire) -> None:
         """Go on over a WebSocket, with what waited for a poll first."""
         self.wire = wire
-        self.write = wire.transport.write
+        self.write = self._write_soon
         self.connected = self.upgraded = True
         self.upgrading = False
         queue, self.queue = self.queue, None
@@ -184,8 +198,12 @@ class Session(AsyncSocket):  # type: ignore[misc]
         if self.upgrading:
             self.upgrading = False
             return
-        self.write = _discard
+        self._stop_writing()
         self._end(self.server.reason.TRANSPORT_CLOSE)
+
+    def _stop_writing(self) -> None:
+        self.write = _discard
+        self.unsent.clear()
 
     def _end(self, reason: str) -> None:
         """End a session whose client has gone, once all that it sent before is carried out."""
@@ -285,6 +303,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
         if self.queue is not None:
             # Answers a poll that waits.
             self.queue.put_nowait(None)
+        self.flush()
         self.write = _discard
         if self.wire is not None:
             self.wire.close()
