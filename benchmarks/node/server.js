@@ -64,7 +64,7 @@ io.use(async (socket, next) => {
 
 io.on('connection', (socket) => {
   const { actor, conversations } = socket.data;
-  socket.join(conversations);
+  socket.join(conversations.all);
   count(socket.data, 1, 'user:online');
   socket.on('disconnect', () => setTimeout(() => count(socket.data, -1, 'user:offline'), GRACE_MS));
   socket.on('message:send', async (payload, acknowledge) => {
@@ -80,12 +80,12 @@ io.on('connection', (socket) => {
   });
 });
 
-// How many sockets a user has on all servers; those who share a conversation hear of the first and of the last.
+// How many sockets a user has on all servers; those who share a small conversation hear of the first and of the last.
 async function count({ actor, conversations }, by, event) {
   try {
     const sockets = await publisher.hincrby(`online:${FORM}`, actor.userId, by);
     const turned = by > 0 ? sockets === 1 : sockets === 0;
-    if (turned && conversations.length) io.to(conversations).emit(event, { userId: actor.userId });
+    if (turned && conversations.small.length) io.to(conversations.small).emit(event, { userId: actor.userId });
   } catch (error) {
     console.error(error);
   }

@@ -7,6 +7,12 @@ const NEXT_SEQ = 'UPDATE conversations SET last_seq = last_seq + 1, updated_at =
 const MESSAGE = `
   INSERT INTO messages (id, conversation_id, seq, sender_id, content, client_message_id)
   VALUES ($1, $2, $3, $4, $5, $6) RETURNING created_at`;
+const LARGE_GROUP = 100;
+const CONVERSATIONS = `
+  SELECT mine.conversation_id, (
+    SELECT count(*) FROM participants WHERE conversation_id = mine.conversation_id
+  ) <= ${LARGE_GROUP} AS is_small
+  FROM participants mine WHERE user_id = $1`;
 const OUTBOX = 'INSERT INTO outbox (event, payload) VALUES ($1, $2)';
 const SENT_BEFORE = `
   SELECT id, seq, content, created_at FROM messages
@@ -38,10 +44,11 @@ export const forms = { typical, tuned };
 
 export class Forbidden extends Error {}
 
+// All of a user's conversations, and those that are small enough for presence.
 export async function conversationsOf(pool, userId) {
-  const text = 'SELECT conversation_id FROM participants WHERE user_id = $1';
-  const { rows } = await pool.query({ name: 'conversations', text, values: [userId] });
-  return rows.map((row) => row.conversation_id);
+  const { rows } = await pool.query({ name: 'conversations', text: CONVERSATIONS, values: [userId] });
+  const all = rows.map((row) => row.conversation_id);
+  return { all, small: all.filter((_, place) => rows[place].is_small) };
 }
 
 async function typical(pool, sent) {
