@@ -48,7 +48,7 @@ WITH head AS MATERIALIZED (
     UPDATE conversation_heads h
     SET last_seq = latest.seq, last_message_seq = latest.seq, activity_at = latest.at, is_hidden = false
     FROM (SELECT conversation_id, at, max(seq) AS seq FROM accepted GROUP BY conversation_id, at) latest
-    WHERE h.conversation_id = latest.conversation_id
+    WHERE h.conversation_id = latest.conversation_id AND h.conversation_id = ANY($2::uuid[])
 ), stored AS (
     INSERT INTO messages (id, conversation_id, seq, sender_id, content, attachments, client_message_id,
                           fingerprint, created_at, updated_at)

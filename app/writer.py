@@ -34,8 +34,9 @@ MAX_BATCH = 128
 MAX_WAITING = 20_000
 
 # Each statement is planned once, for batches of any size: planning one takes longer than running it. What suited
-# small tables must still do when they have grown: nothing here reads a table from end to end.
-_PLANS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+# small tables must still do when they have grown: every row is looked up, and no table read from end to end.
+_OFF = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin")
+PLANS = {"plan_cache_mode": "force_generic_plan"} | dict.fromkeys(_OFF, "off")
 
 _R = TypeVar("_R")
 _log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class Writer:
 
     async def run_forever(self) -> None:
         """Keep the connections; they are made when first used."""
-        options = database.credentials(self._url) | {"server_settings": database.SERVER_SETTINGS | _PLANS}
+        options = database.credentials(self._url) | {"server_settings": database.SERVER_SETTINGS | PLANS}
         async with asyncpg.create_pool(
             **options,
             min_size=0,

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import asyncpg
 import filling
 import pytest
-from explaining import Explained, explain, recorded
+from databases import new_database
+from explaining import GROWING, Explained, explain, recorded
 from filling import (
     BUSY,
     BUSY_CONVERSATIONS,
@@ -33,6 +35,7 @@ from filling import (
 from app import eventlog, ids, queries, store
 from app.queries import UNREAD_CEILING
 from app.usecases import admin, changing, chores, conversations, participants, presence, reactions, receipts
+from app.writer import PLANS
 
 EVERYBODY = 2**31 - 1
 BUSY_IDS = [filling.numbered(1, FIRST_DIRECT + number) for number in range(BUSY_CONVERSATIONS)]
@@ -289,6 +292,23 @@ async def hot_share(connection, name: str, statement: str, runs: list[tuple[Any,
     after = await updates(connection, name)
     assert after[0] - before[0] == len(runs)
     return (after[1] - before[1]) / len(runs)
+
+
+@pytest.mark.parametrize("statement", [store.SEND, store.SEND_IN_LINE])
+async def test_a_send_that_was_planned_for_an_empty_database_suits_a_full_one(statement, server_urls):
+    async with new_database(server_urls[0]) as empty:
+        connection = await asyncpg.connect(empty, server_settings=PLANS)
+        # As whoever was the first to write left them behind: PostgreSQL knows that there is nothing.
+        await connection.execute("VACUUM ANALYZE")
+        values = store.send_values([new(BUSY_IDS[0], BUSY, "once")], is_told=True)
+        planned = await explain(connection, "force_generic_plan", statement, values)
+        await connection.close()
+    scans = [
+        node for node in planned.nodes() if node.get("Relation Name") in GROWING and "Scan" in node["Node Type"]
+    ]
+    assert {node["Relation Name"] for node in scans} >= {"messages", "participants", "conversation_heads"}
+    for node in scans:
+        assert "Index Cond" in node or "Recheck Cond" in node, (node["Node Type"], node["Relation Name"])
 
 
 async def test_a_send_updates_no_index_of_the_head(filled):
