@@ -35,6 +35,8 @@ class Gathering(Generic[Q, A]):
         self._most = most
         self._timeout = timeout
         self._step = step
+        # Whoever wants traces has them before anything is built.
+        self._is_traced = tracing.is_on()
         self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -45,7 +47,7 @@ class Gathering(Generic[Q, A]):
         if self._task is None:
             # A task of its own context: it must not be within the transaction of whoever asks first.
             self._task = asyncio.create_task(self._work(), context=contextvars.Context())
-        return self._recorded(question, answer) if tracing.is_on() else answer
+        return self._recorded(question, answer) if self._is_traced else answer
 
     async def _recorded(self, question: Q, answer: asyncio.Future[A]) -> A:
         with self._step(question):
