@@ -35,7 +35,7 @@ from redis.asyncio import Redis
 
 from app import presence_scripts, tracing
 from app.gathering import Gathering
-from app.redis_client import AWAY, Script
+from app.redis_client import AWAY, MOST_TOGETHER, Script
 
 LEASE_MS = 15_000
 HEARTBEAT = 3.0
@@ -84,7 +84,7 @@ class Presence:
         self._knows_epoch = False
         self._script = Script(redis, presence_scripts.SOCKETS)
         # Both kinds in one queue: what happened to a user first must be first in Redis.
-        self._step = Gathering(self._take_steps, lambda _: tracing.command("EVALSHA"), BATCH)
+        self._step = Gathering(self._take_steps, lambda _: tracing.command("EVALSHA"), MOST_TOGETHER)
         self._enter = Script(redis, presence_scripts.ENTER)
         self._leave = Script(redis, presence_scripts.LEAVE)
         self._settle = Script(redis, presence_scripts.SETTLE)
@@ -127,9 +127,11 @@ class Presence:
 
     async def _take_steps(self, steps: list[_Step]) -> list[Any]:
         """Tell Redis of sockets that open and close, in their order; gives what SOCKETS gives for each."""
-        head = (self._pod, int(self._knows_epoch), QUIET_MS, GRACE_MS, SEEN_MS)
-        args: list[Any] = [*head, *chain.from_iterable(steps)]
-        answers: list[Any] = await self._script(args=args)
+        answers: list[Any] = []
+        for start in range(0, len(steps), BATCH):
+            args: list[Any] = [self._pod, int(self._knows_epoch), QUIET_MS, GRACE_MS, SEEN_MS]
+            args.extend(chain.from_iterable(steps[start : start + BATCH]))
+            answers += await self._script(args=args)
         return answers
 
     async def pinged(self, user_id: str) -> None:

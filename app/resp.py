@@ -65,20 +65,20 @@ class Link(asyncio.Protocol):
             raise self._lost.result()
 
     def close(self) -> None:
-        self._transport.abort()
+        self._end(RedisConnectionError("the connection is closed"))
 
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed(data)
             self._hear(list(iter(self._parser.gets, NOT_ENOUGH_DATA)))
         except Exception as error:  # noqa: BLE001 - it is raised where the link is waited for
-            self._transport.abort()
             self._end(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(RedisConnectionError(str(exc or "the connection was closed")))
 
     def _end(self, error: Exception) -> None:
+        self._transport.abort()
         if self.is_lost:
             return
         self._lost.set_result(error)
