@@ -105,7 +105,7 @@ class Presence:
             _log.debug("presence pauses, Redis is away: %s", error)
             return [], []
         self._knows_epoch = self._knows_epoch or is_first
-        return _came_online([user_id], [number]), [str(found) for found in too_many]
+        return _came_online([user_id], [number]), too_many
 
     async def told(self, changes: Sequence[PresenceChange]) -> None:
         """Note that changes were told to those whom they concern; before that any pod may come to tell them."""
