@@ -7,14 +7,14 @@ Whatever is published may be lost; PostgreSQL is the truth, and `fanout` looks t
 
 import asyncio
 import logging
-import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
-from hiredis import pack_command
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import RedisError
 
+from app import resp
+from app.resp import Command, Link
 from app.setting_types import Url
 
 CONNECT_TIMEOUT = 2.0
@@ -33,7 +33,6 @@ class Bus:
     """Publishes, and listens to the channels that are subscribed to; `url` names the Redis."""
 
     def __init__(self, url: Url) -> None:
-        # RESP2, where everything that a subscribed connection reads is an array.
         self._pool = ConnectionPool.from_url(
             url.reveal(),
             protocol=2,
@@ -41,11 +40,12 @@ class Bus:
             socket_timeout=HEARTBEAT,
             retry=None,
         )
-        self._outgoing: list[tuple[Any, ...]] = []
+        self._outgoing: list[Command] = []
         self._outgoing_ready = asyncio.Event()
         self._publisher_up = False
         self._away: set[str] = set()
-        self._listener: AbstractConnection | None = None
+        self._listener: Link | None = None
+        self._is_silent = False
         self._channels: dict[str, asyncio.Future[None]] = {}
         self._on_message: Callable[[str, bytes], None] = _ignore
         self._on_doubt: Callable[[], None] = _ignore
@@ -69,8 +69,9 @@ class Bus:
         if len(self._outgoing) >= MAX_OUTGOING:
             self._outgoing.clear()
             self._on_doubt()
+        if not self._outgoing:
+            self._outgoing_ready.set()
         self._outgoing.append(("PUBLISH", channel, payload))
-        self._outgoing_ready.set()
 
     def hears(self, channel: str) -> bool:
         """Tell whether Redis has confirmed a channel."""
@@ -85,61 +86,58 @@ class Bus:
             self._channels[channel] = loop.create_future()
         if self._listener is None:
             return
+        _send_channels(self._listener, "SUBSCRIBE", fresh)
         waiting = [self._channels[channel] for channel in channels if not self._channels[channel].done()]
-        try:
-            await _send_channels(self._listener, "SUBSCRIBE", fresh)
-            if waiting:
-                await asyncio.wait(waiting, timeout=SUBSCRIBE_TIMEOUT)
-        except _AWAY as error:
-            _log.warning("could not subscribe: %s", error)
+        if waiting:
+            await asyncio.wait(waiting, timeout=SUBSCRIBE_TIMEOUT)
 
     async def unsubscribe(self, channels: Collection[str]) -> None:
         """Stop listening to channels."""
         for channel in channels:
             self._channels.pop(channel, None)
         if self._listener is not None:
-            try:
-                await _send_channels(self._listener, "UNSUBSCRIBE", list(channels))
-            except _AWAY as error:
-                _log.warning("could not unsubscribe: %s", error)
+            _send_channels(self._listener, "UNSUBSCRIBE", list(channels))
 
     async def publish_forever(self) -> None:
         """Keep the publishing connection, and write to it what is published."""
         while True:
-            connection = self._pool.make_connection()
+            link = None
             try:
-                await connection.connect()
+                link = await resp.connect(self._pool)
                 self._publisher_up = True
                 self._away.discard("publishing")
-                await self._publish_from(connection)
+                await self._publish_over(link)
             except _AWAY as error:
                 self._tell("publishing", error)
             finally:
                 self._publisher_up = False
                 self._outgoing.clear()
+                self._outgoing_ready.clear()
                 self._on_doubt()
-                await connection.disconnect(nowait=True)
+                if link is not None:
+                    link.close()
             await asyncio.sleep(RETRY_DELAY)
 
     async def listen_forever(self) -> None:
         """Keep the listening connection, subscribed to all channels, and hand on what comes."""
         while True:
-            connection = self._pool.make_connection()
+            link = None
             try:
-                await connection.connect()
-                await _send_channels(connection, "SUBSCRIBE", list(self._channels))
+                link = await resp.connect(self._pool, self._hear)
+                _send_channels(link, "SUBSCRIBE", list(self._channels))
                 # Channels that are added from here on are sent by `subscribe` itself.
-                self._listener = connection
+                self._listener = link
                 self._away.discard("listening")
                 self._on_doubt()
-                await self._listen_to(connection)
+                await self._listen_to(link)
             except _AWAY as error:
                 self._tell("listening", error)
             finally:
                 self._listener = None
                 self._forget_confirmations()
                 self._on_doubt()
-                await connection.disconnect(nowait=True)
+                if link is not None:
+                    link.close()
             await asyncio.sleep(RETRY_DELAY)
 
     def _tell(self, purpose: str, error: Exception) -> None:
@@ -148,7 +146,7 @@ class Bus:
             _log.warning("Redis is away for %s: %s", purpose, str(error) or type(error).__name__)
         self._away.add(purpose)
 
-    async def _publish_from(self, connection: AbstractConnection) -> None:
+    async def _publish_over(self, link: Link) -> None:
         while True:
             try:
                 async with asyncio.timeout(HEARTBEAT):
@@ -157,40 +155,36 @@ class Bus:
                 self._outgoing.append(("PING",))
             self._outgoing_ready.clear()
             batch, self._outgoing = self._outgoing, []
-            # One deadline for the whole batch: redis-py has one for each answer.
             async with asyncio.timeout(HEARTBEAT):
-                await _send(connection, batch)
-                for _ in batch:
-                    await connection.read_response(timeout=math.inf, disconnect_on_error=False)
+                replies = await link.ask(batch)
+            for reply in replies:
+                if isinstance(reply, RedisError):
+                    raise reply
 
-    async def _listen_to(self, connection: AbstractConnection) -> None:
-        silent = False
+    async def _listen_to(self, link: Link) -> None:
+        self._is_silent = False
         while True:
-            try:
-                # One deadline for all that comes within a heartbeat: one for each message costs more than that.
-                async with asyncio.timeout(HEARTBEAT):
-                    while True:
-                        reply = await connection.read_response(
-                            disable_decoding=True, timeout=math.inf, disconnect_on_error=False
-                        )
-                        silent = False
-                        self._receive(reply)
-            except TimeoutError:
-                if silent:
-                    raise TimeoutError("no answer to a heartbeat") from None
-                silent = True
-                await connection.send_command("PING", check_health=False)
+            await link.stay(HEARTBEAT)
+            if self._is_silent:
+                raise TimeoutError("no answer to a heartbeat")
+            self._is_silent = True
+            link.send([("PING",)])
 
-    def _receive(self, reply: Any) -> None:
-        if not isinstance(reply, list):
-            return
-        kind, channel, payload = reply[0], reply[1].decode(), reply[-1]
-        if kind == b"message":
-            self._on_message(channel, payload)
-        elif kind == b"subscribe":
-            confirmation = self._channels.get(channel)
-            if confirmation is not None and not confirmation.done():
-                confirmation.set_result(None)
+    def _hear(self, replies: list[Any]) -> None:
+        self._is_silent = False
+        for reply in replies:
+            if isinstance(reply, RedisError):
+                raise reply
+            # Without any channel a heartbeat is answered by a mere word.
+            if not isinstance(reply, list):
+                continue
+            kind, channel, payload = reply[0], reply[1].decode(), reply[-1]
+            if kind == b"message":
+                self._on_message(channel, payload)
+            elif kind == b"subscribe":
+                confirmation = self._channels.get(channel)
+                if confirmation is not None and not confirmation.done():
+                    confirmation.set_result(None)
 
     def _forget_confirmations(self) -> None:
         """Let go whoever waits for a confirmation, and wait anew when Redis is back."""
@@ -201,17 +195,10 @@ class Bus:
             self._channels[channel] = loop.create_future()
 
 
-async def _send_channels(connection: AbstractConnection, command: str, channels: list[str]) -> None:
+def _send_channels(link: Link, command: str, channels: list[str]) -> None:
     parts = range(0, len(channels), CHANNELS_PER_COMMAND)
     if channels:
-        await _send(connection, [(command, *channels[start : start + CHANNELS_PER_COMMAND]) for start in parts])
-
-
-async def _send(connection: AbstractConnection, commands: Sequence[tuple[Any, ...]]) -> None:
-    """Send commands with one write: a later one for the same channel must not overtake a part of these."""
-    # By redis-py itself it would be done in Python.
-    packed = b"".join([pack_command(command) for command in commands])
-    await connection.send_packed_command(packed, check_health=False)
+        link.send([(command, *channels[start : start + CHANNELS_PER_COMMAND]) for start in parts])
 
 
 def _ignore(*_: Any) -> None:

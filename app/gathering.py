@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any, Generic, TypeVar
 
+from app import tracing
+
 Q = TypeVar("Q")
 A = TypeVar("A")
 
@@ -17,7 +19,7 @@ TIMEOUT = 5.0
 
 
 class Gathering(Generic[Q, A]):
-    """Asks one thing of many; `ask` gives an answer for each question, in their order.
+    """Asks one thing of many; `ask` gives an answer for each question, in their order, or what to raise for it.
 
     `step` records a question in the trace of who asks.
     """
@@ -27,20 +29,27 @@ class Gathering(Generic[Q, A]):
         ask: Callable[[list[Q]], Awaitable[list[A]]],
         step: Callable[[Q], AbstractContextManager[Any]],
         most: int = 128,
+        timeout: float = TIMEOUT,
     ) -> None:
         self._ask = ask
         self._most = most
+        self._timeout = timeout
         self._step = step
+        # Whoever wants traces has them before anything is built.
+        self._is_traced = tracing.is_on()
         self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
         self._task: asyncio.Task[None] | None = None
 
-    async def __call__(self, question: Q) -> A:
+    def __call__(self, question: Q) -> Awaitable[A]:
         """Ask; raises what asking raised, for all that were asked together."""
         answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, answer))
         if self._task is None:
             # A task of its own context: it must not be within the transaction of whoever asks first.
             self._task = asyncio.create_task(self._work(), context=contextvars.Context())
+        return self._recorded(question, answer) if self._is_traced else answer
+
+    async def _recorded(self, question: Q, answer: asyncio.Future[A]) -> A:
         with self._step(question):
             return await answer
 
@@ -54,7 +63,7 @@ class Gathering(Generic[Q, A]):
 
     async def _ask_together(self, together: list[tuple[Q, asyncio.Future[A]]]) -> None:
         try:
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(self._timeout):
                 answers = await self._ask([question for question, _ in together])
         except Exception as error:  # noqa: BLE001 - it is raised where the questions come from
             for _, future in together:
@@ -62,5 +71,9 @@ class Gathering(Generic[Q, A]):
                     future.set_exception(error)
             return
         for (_, future), answer in zip(together, answers, strict=True):
-            if not future.done():
+            if future.done():
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
                 future.set_result(answer)

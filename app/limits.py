@@ -7,30 +7,44 @@ import asyncio
 import logging
 import time
 from enum import StrEnum
+from typing import Any
 
 from redis.asyncio import Redis
 
-from app import metrics
+from app import metrics, tracing
 from app.errors import RateLimited
-from app.redis_client import AWAY
+from app.gathering import Gathering
+from app.redis_client import AWAY, Script
 from app.setting_types import Rate
 from app.settings import Settings
 
 PATIENCE = 0.05
+# Checks of one run of the script, for which Redis does nothing else.
+MOST_TOGETHER = 256
 # Users whom a pod remembers while it counts by itself; past it the oldest are forgotten.
 MAX_REMEMBERED = 100_000
 
-# The key holds the time at which the user is back at zero; it expires then. Gives the wait in milliseconds.
+# Each key holds the time at which its user is back at zero; it expires then. ARGV: for each key the interval and
+# the burst. Gives for each the wait in milliseconds.
 GCRA = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
-local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
-local zero = math.max(now, tonumber(redis.call('GET', KEYS[1]) or 0)) + interval
-local wait = zero - interval * burst - now
-if wait > 0 then return math.ceil(wait) end
-redis.call('SET', KEYS[1], string.format('%.3f', zero), 'PX', math.ceil(zero - now))
-return 0
+local function count(key, interval, burst)
+    local zero = math.max(now, tonumber(redis.call('GET', key) or 0)) + interval
+    local wait = zero - interval * burst - now
+    if wait > 0 then return math.ceil(wait) end
+    redis.call('SET', key, string.format('%.3f', zero), 'PX', math.ceil(zero - now))
+    return 0
+end
+local waits = {}
+for place, key in ipairs(KEYS) do
+    waits[place] = guarded(count, key, tonumber(ARGV[2 * place - 1]), tonumber(ARGV[2 * place]))
+end
+return waits
 """
+
+# The key that counts an action, the user's rate, and when it was asked about.
+_Check = tuple[str, Rate, float]
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +66,8 @@ class Limits:
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._rates: dict[Action, Rate] = {action: getattr(settings, f"rate_limit_{action}") for action in Action}
-        self._script = redis.register_script(GCRA)
+        self._script = Script(redis, GCRA)
+        self._wait = Gathering(self._waits, lambda _: tracing.command("EVALSHA"), MOST_TOGETHER)
         self._zero: dict[str, float] = {}
         self._is_away = False
 
@@ -61,24 +76,37 @@ class Limits:
         rate = self._rates[action]
         if rate.burst == 0:
             return
-        key = f"chat:limit:{action}:{user_id}"
-        wait = await self._wait(key, rate)
+        wait = await self._wait((f"chat:limit:{action}:{user_id}", rate, time.monotonic()))
         if wait > 0:
             metrics.of(metrics.RATE_LIMITED, action).inc()
             raise RateLimited(wait)
 
-    async def _wait(self, key: str, rate: Rate) -> float:
-        """Give the seconds to wait, 0 where the action may go on."""
+    async def _waits(self, checks: list[_Check]) -> list[Any]:
+        """Give for each check the seconds to wait, 0 where the action may go on."""
+        # None waits longer than its patience, also if it came while others were under way.
+        left = checks[0][2] + PATIENCE - time.monotonic()
+        args = [part for _, rate, _ in checks for part in (1000 / rate.per_second, rate.burst)]
         try:
-            async with asyncio.timeout(PATIENCE):
-                wait = int(await self._script(keys=[key], args=[1000 / rate.per_second, rate.burst]))
+            async with asyncio.timeout(left):
+                waits = await self._script(keys=[key for key, _, _ in checks], args=args)
         except AWAY as error:
-            if not self._is_away:
-                _log.info("limits count per pod, Redis does not answer: %s", str(error) or type(error).__name__)
-            self._is_away = True
-            return self._wait_here(key, rate)
-        self._is_away = False
-        return wait / 1000
+            waits = [error] * len(checks)
+        if isinstance(waits[0], int):
+            self._is_away = False
+        return [
+            wait / 1000 if isinstance(wait, int) else self._without_redis(check, wait)
+            for check, wait in zip(checks, waits, strict=True)
+        ]
+
+    def _without_redis(self, check: _Check, error: Exception) -> float | Exception:
+        """Count here while Redis is away; what else went wrong is raised where this was asked."""
+        if not isinstance(error, AWAY):
+            return error
+        if not self._is_away:
+            _log.info("limits count per pod, Redis does not answer: %s", str(error) or type(error).__name__)
+        self._is_away = True
+        key, rate, _ = check
+        return self._wait_here(key, rate)
 
     def _wait_here(self, key: str, rate: Rate) -> float:
         now = time.monotonic()

@@ -27,12 +27,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
+from typing import Any
 from uuid import uuid4
 
 from redis.asyncio import Redis
 
 from app import presence_scripts, tracing
-from app.redis_client import AWAY
+from app.gathering import Gathering
+from app.redis_client import AWAY, MOST_TOGETHER, Script
 
 LEASE_MS = 15_000
 HEARTBEAT = 3.0
@@ -40,7 +43,11 @@ GRACE_MS = 3_000
 # After a loss: long enough for every pod to notice and to tell whom it has.
 QUIET_MS = 8_000
 SEEN_MS = 90 * 86_400_000
+# Users of one run of a script, for which Redis does nothing else.
 BATCH = 200
+
+# A socket that opens or closes, as the script SOCKETS takes it.
+_Step = tuple[str, str, int, str, float, int]
 
 _log = logging.getLogger(__name__)
 
@@ -75,12 +82,13 @@ class Presence:
         self._pod = uuid4().hex
         self._sockets: Counter[str] = Counter()
         self._knows_epoch = False
-        self._open = redis.register_script(presence_scripts.OPEN)
-        self._close = redis.register_script(presence_scripts.CLOSE)
-        self._enter = redis.register_script(presence_scripts.ENTER)
-        self._leave = redis.register_script(presence_scripts.LEAVE)
-        self._settle = redis.register_script(presence_scripts.SETTLE)
-        self._told = redis.register_script(presence_scripts.TOLD)
+        self._script = Script(redis, presence_scripts.SOCKETS)
+        # Both kinds in one queue: what happened to a user first must be first in Redis.
+        self._step = Gathering(self._take_steps, lambda _: tracing.command("EVALSHA"), MOST_TOGETHER)
+        self._enter = Script(redis, presence_scripts.ENTER)
+        self._leave = Script(redis, presence_scripts.LEAVE)
+        self._settle = Script(redis, presence_scripts.SETTLE)
+        self._told = Script(redis, presence_scripts.TOLD)
 
     async def opened(self, user_id: str, socket_id: str, most: int) -> tuple[list[PresenceChange], list[str]]:
         """Note a socket of a user's; gives the change where they come online by it, and what exceeds `most`.
@@ -89,18 +97,15 @@ class Presence:
         """
         self._sockets[user_id] += 1
         is_first = self._sockets[user_id] == 1
-        values: list[str | float] = [
-            *(self._pod, int(self._knows_epoch), QUIET_MS),
-            *(user_id, int(is_first)),
-            *(socket_id, time.time(), -(most + 1), SEEN_MS),
-        ]
         try:
-            number, too_many = await self._open(args=values)
+            number, too_many = await self._step(
+                ("open", user_id, int(is_first), socket_id, time.time(), -(most + 1))
+            )
         except AWAY as error:
             _log.debug("presence pauses, Redis is away: %s", error)
             return [], []
         self._knows_epoch = self._knows_epoch or is_first
-        return _came_online([user_id], [number]), [str(found) for found in too_many]
+        return _came_online([user_id], [number]), too_many
 
     async def told(self, changes: Sequence[PresenceChange]) -> None:
         """Note that changes were told to those whom they concern; before that any pod may come to tell them."""
@@ -116,9 +121,18 @@ class Presence:
         if is_last:
             del self._sockets[user_id]
         try:
-            await self._close(args=[self._pod, GRACE_MS, user_id, int(is_last), socket_id])
+            await self._step(("close", user_id, int(is_last), socket_id, 0, 0))
         except AWAY as error:
             _log.debug("presence pauses, Redis is away: %s", error)
+
+    async def _take_steps(self, steps: list[_Step]) -> list[Any]:
+        """Tell Redis of sockets that open and close, in their order; gives what SOCKETS gives for each."""
+        answers: list[Any] = []
+        for start in range(0, len(steps), BATCH):
+            args: list[Any] = [self._pod, int(self._knows_epoch), QUIET_MS, GRACE_MS, SEEN_MS]
+            args.extend(chain.from_iterable(steps[start : start + BATCH]))
+            answers += await self._script(args=args)
+        return answers
 
     async def pinged(self, user_id: str) -> None:
         """Renew when a user was last seen."""

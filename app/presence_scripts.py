@@ -29,9 +29,7 @@ end
 )
 
 # Users come to a pod, which knows an epoch or does not; gives the number of each change, 0 where there is none.
-_ENTER = (
-    _NOW
-    + """
+_ENTER = """
 local function enter(pod, knows_epoch, quiet, users)
     local epoch = redis.call('GET', 'chat:epoch')
     if not epoch then
@@ -54,12 +52,9 @@ local function enter(pod, knows_epoch, quiet, users)
     return changes
 end
 """
-)
 
 # Users leave a pod.
-_LEAVE = (
-    _NOW
-    + """
+_LEAVE = """
 local function leave(pod, grace, users)
     for _, user in ipairs(users) do
         local key = 'chat:user:' .. user
@@ -70,44 +65,51 @@ local function leave(pod, grace, users)
     end
 end
 """
-)
 
 # ARGV: pod, whether it knows an epoch, for how long a loss keeps all quiet, then users. Gives the number of the
 # change for each who came online.
-ENTER = _ENTER + "return enter(ARGV[1], ARGV[2], ARGV[3], {unpack(ARGV, 4)})"
+ENTER = _NOW + _ENTER + "return enter(ARGV[1], ARGV[2], ARGV[3], {unpack(ARGV, 4)})"
 
 # ARGV: pod, grace, then users.
 LEAVE = (
-    _LEAVE
+    _NOW
+    + _LEAVE
     + """
 leave(ARGV[1], ARGV[2], {unpack(ARGV, 3)})
 return redis.status_reply('OK')
 """
 )
 
-# ARGV: pod, whether it knows an epoch, for how long a loss keeps all quiet, a user, whether the socket is their
-# first on this pod, its id, its age, the rank of the oldest that is too many, how long to remember. Gives the
-# number of the change, 0 where there is none, and the user's sockets that are too many.
-OPEN = (
-    _ENTER
+# Sockets come and go, in this order. ARGV: pod, whether it knows an epoch, for how long a loss keeps all quiet,
+# grace, how long to remember; then for each socket `open` or `close`, a user, whether it is their first or last on
+# this pod, its id, and for `open` its age and the rank of the oldest that is too many. `open` gives the number of
+# the change, 0 where there is none, and the user's sockets that are too many.
+SOCKETS = (
+    _NOW
+    + _ENTER
+    + _LEAVE
     + """
-local changes = ARGV[5] == '1' and enter(ARGV[1], ARGV[2], ARGV[3], {ARGV[4]}) or {0}
-local key = 'chat:sockets:' .. ARGV[4]
-redis.call('ZADD', key, ARGV[7], ARGV[6])
-local too_many = redis.call('ZRANGE', key, 0, ARGV[8])
-if #too_many > 0 then redis.call('ZREMRANGEBYRANK', key, 0, ARGV[8]) end
-redis.call('PEXPIRE', key, ARGV[9])
-return {changes[1], too_many}
-"""
-)
-
-# ARGV: pod, grace, a user, whether the socket was their last on this pod, its id.
-CLOSE = (
-    _LEAVE
-    + """
-if ARGV[4] == '1' then leave(ARGV[1], ARGV[2], {ARGV[3]}) end
-redis.call('ZREM', 'chat:sockets:' .. ARGV[3], ARGV[5])
-return redis.status_reply('OK')
+local pod, knows_epoch, quiet, grace, memory = unpack(ARGV, 1, 5)
+local steps = {}
+function steps.open(user, is_first, socket, age, rank)
+    local changes = is_first == '1' and enter(pod, knows_epoch, quiet, {user}) or {0}
+    local key = 'chat:sockets:' .. user
+    redis.call('ZADD', key, age, socket)
+    local too_many = redis.call('ZRANGE', key, 0, rank)
+    if #too_many > 0 then redis.call('ZREMRANGEBYRANK', key, 0, rank) end
+    redis.call('PEXPIRE', key, memory)
+    return {changes[1], too_many}
+end
+function steps.close(user, is_last, socket)
+    if is_last == '1' then leave(pod, grace, {user}) end
+    redis.call('ZREM', 'chat:sockets:' .. user, socket)
+    return redis.status_reply('OK')
+end
+local answers = {}
+for place = 6, #ARGV, 6 do
+    answers[#answers + 1] = guarded(steps[ARGV[place]], unpack(ARGV, place + 1, place + 5))
+end
+return answers
 """
 )
 

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from app.events import Event
 from app.fanout import Fanout
-from app.redis_client import AWAY
+from app.redis_client import AWAY, Script
 from app.supervisor import Supervisor
 
 INTERVAL_MS = 1000
@@ -44,7 +44,7 @@ class Receipts:
     """Sends receipts, each reader's in its turn."""
 
     def __init__(self, redis: Redis, fanout: Fanout, supervisor: Supervisor) -> None:
-        self._turn = redis.register_script(TURN)
+        self._turn = Script(redis, TURN)
         self._fanout = fanout
         self._supervisor = supervisor
         self._waiting: dict[tuple[UUID, str], Receipt] = {}

@@ -64,6 +64,10 @@ def start(tracer: Tracer) -> None:
     _State.tracer = tracer
 
 
+def is_on() -> bool:
+    return _State.tracer is not None
+
+
 def entry(name: str, parent: str | None = None) -> Block:
     """Record a call from outside; `parent` is the `traceparent` that came with it, if any, and may be anything."""
     tracer = _State.tracer

@@ -11,6 +11,8 @@ import socketio
 from engineio.async_socket import AsyncSocket
 from picows import WSListener
 from picows.picows import WSProtocol
+from redis._parsers.hiredis import _AsyncHiredisParser
+from redis.asyncio.connection import AbstractConnection, DefaultParser
 
 from app.realtime.engine import Engine
 from app.realtime.packets import packet_class
@@ -39,7 +41,8 @@ HOOKS = [
 
 
 @pytest.mark.parametrize(
-    ("package", "written_for"), [("python-engineio", "4.15."), ("python-socketio", "5.18."), ("picows", "2.3.")]
+    ("package", "written_for"),
+    [("python-engineio", "4.15."), ("python-socketio", "5.18."), ("picows", "2.3."), ("redis", "8.1.")],
 )
 def test_the_versions_are_those_that_the_hooks_were_written_for(package, written_for):
     assert version(package).startswith(written_for)
@@ -76,3 +79,15 @@ def test_a_session_has_all_that_engineio_reads_of_it():
 
 def test_picows_can_be_handed_a_connection_that_has_begun():
     assert {"connection_made", "get_buffer", "buffer_updated"} <= set(dir(WSProtocol))
+
+
+def test_redis_py_keeps_the_transport_and_the_parser_of_a_connection_where_links_take_them():
+    assert {"_writer", "_parser"} <= set(AbstractConnection.__slots__)
+    assert DefaultParser is _AsyncHiredisParser
+    prepares = inspect.getsource(_AsyncHiredisParser.on_connect)
+    assert "self._reader = hiredis.Reader(**kwargs)" in prepares
+    assert '"notEnoughData": NOT_ENOUGH_DATA' in prepares
+    assert '"replyError": self.parse_error' in prepares
+    # Without a writer it has nothing to close any more.
+    assert "if self._writer:" in inspect.getsource(AbstractConnection._close)
+    assert "self._writer is not None" in inspect.getsource(AbstractConnection.is_connected.fget)
