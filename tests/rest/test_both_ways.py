@@ -1,4 +1,4 @@
-"""A call that sends a message is answered alike whether it comes whole or in pieces, which are read differently."""
+"""A call that sends a message is answered alike whether it comes whole or in pieces: they are read differently."""
 
 import asyncio
 import re
