@@ -1,7 +1,7 @@
 """A connection of the REST listener, and the requests that come on it: Sanic's, but for those that send a message.
 
 Such a request comes whole nearly always. It is then read here in one go, to what Sanic would make of it, and its
-answer is written likewise, which takes a fourth of the time. All else is Sanic's: what comes in pieces or says
+answer is written likewise, in less than half of the time. All else is Sanic's: what comes in pieces or says
 anything unusual, what a connection waits for, and every answer that tells of an error.
 """
 
