@@ -1,9 +1,9 @@
 """A call that sends a message is answered alike whether it comes whole or in pieces: they are read differently."""
 
 import asyncio
+import json
 import re
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,10 +11,6 @@ from clients import somebody, token
 from malformed import CASES
 from pods import INTERNAL_SECRET, ORIGIN, Pod, free_port, pods, until
 
-from app import bootstrap, database
-from app.process import bind
-from app.settings import Settings
-from app.supervisor import supervised
 from app.usecases.changing import LOCK
 
 HEALTH = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -233,28 +229,21 @@ async def test_without_postgresql_both_are_told_alike(servers, tmp_path):
     assert status_and_code(answer) == (503, "SERVICE_UNAVAILABLE")
 
 
-async def test_a_defect_of_ours_is_told_and_logged_alike(servers, caplog):
-    class Broken:
-        def verify(self, _):
-            raise ZeroDivisionError
-
-    settings = Settings.read(servers.environment())
-    port = free_port()
-    async with database.opened(settings.database_url), supervised() as supervisor:
-        pod = bootstrap.build(settings, supervisor)
-        await pod.database.first_look()
-        pod.rest.app.ctx.deps = replace(pod.rest.app.ctx.deps, tokens=Broken())
-        with bind("127.0.0.1", port, "HTTP_PORT") as listening:
-            await pod.rest.start(listening)
-            request = post(NOBODY_HAS, SAY, bearer("anna"))
-            async with line(port) as connection:
-                whole, in_pieces = await connection.whole(request), await connection.in_pieces(request)
-            await pod.rest.stop(5)
+async def test_a_defect_of_ours_is_told_and_logged_alike(servers, room, sql, tmp_path):
+    anna, where = room
+    await anna.post(f"/api/conversations/{where}/messages", {"content": "Hello", "clientMessageId": "once"})
+    # A year that Python does not know.
+    spoil = "UPDATE messages SET created_at = '20000-01-01' WHERE conversation_id = $1"
+    await sql.execute(spoil, UUID(where.removeprefix("conv_")))
+    async with pods(servers.environment(), tmp_path, 1) as (pod,):
+        request = post(where, saying("Hello", "once"), bearer(anna.user_id))
+        async with line(pod.http_port) as connection:
+            whole, in_pieces = await connection.whole(request), await connection.in_pieces(request)
+        first, second = [json.loads(error) for error in pod.errors()]
     assert whole == in_pieces
     assert status_and_code(whole) == (500, "INTERNAL_ERROR")
-    first, second = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert first.getMessage() == second.getMessage() == f"POST /api/conversations/{NOBODY_HAS}/messages failed"
-    assert first.exc_info[0] is second.exc_info[0] is ZeroDivisionError
+    assert first["message"] == second["message"] == f"POST /api/conversations/{where}/messages failed"
+    assert first["exception"].splitlines()[-1] == second["exception"].splitlines()[-1]
 
 
 async def test_both_are_counted_alike(room, cluster, http):
