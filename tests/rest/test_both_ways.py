@@ -232,13 +232,16 @@ async def test_without_postgresql_both_are_told_alike(servers, tmp_path):
 async def test_a_defect_of_ours_is_told_and_logged_alike(servers, room, sql, tmp_path):
     anna, where = room
     await anna.post(f"/api/conversations/{where}/messages", {"content": "Hello", "clientMessageId": "once"})
-    # A year that Python does not know.
-    spoil = "UPDATE messages SET created_at = '20000-01-01' WHERE conversation_id = $1"
-    await sql.execute(spoil, UUID(where.removeprefix("conv_")))
+    spoil = "UPDATE messages SET created_at = $2::text::timestamptz WHERE conversation_id = $1"
     async with pods(servers.environment(), tmp_path, 1) as (pod,):
         request = post(where, saying("Hello", "once"), bearer(anna.user_id))
-        async with line(pod.http_port) as connection:
-            whole, in_pieces = await connection.whole(request), await connection.in_pieces(request)
+        # A year that Python does not know.
+        await sql.execute(spoil, UUID(where.removeprefix("conv_")), "20000-01-01")
+        try:
+            async with line(pod.http_port) as connection:
+                whole, in_pieces = await connection.whole(request), await connection.in_pieces(request)
+        finally:
+            await sql.execute(spoil, UUID(where.removeprefix("conv_")), "2000-01-01")
         first, second = [json.loads(error) for error in pod.errors()]
     assert whole == in_pieces
     assert status_and_code(whole) == (500, "INTERNAL_ERROR")
