@@ -141,6 +141,7 @@ class Database:
 
     def __init__(self, url: Url) -> None:
         self._url = url
+        self._deadlines = Deadlines(DEADLINE)
         # Until the first look has shown otherwise.
         self._there = asyncio.Event()
         self._looked = asyncio.Event()
@@ -160,7 +161,7 @@ class Database:
         """Bound what a use-case waits for PostgreSQL; raises ServiceUnavailable when that is away or too slow."""
         if self.is_away:
             raise ServiceUnavailable
-        return Deadline(DEADLINE)
+        return Deadline(self._deadlines)
 
     async def first_look(self) -> None:
         """Wait until it is known whether PostgreSQL answers."""
@@ -212,25 +213,60 @@ class Database:
         return not self.is_away and await is_available()
 
 
+class Deadlines(dict["Deadline", float]):
+    """When each use-case under way must end, in that order: one timer for all, since all may take as long."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, deadline: "Deadline") -> None:
+        loop = asyncio.get_running_loop()
+        ends_at = self[deadline] = loop.time() + self._seconds
+        if self._timer is None:
+            self._timer = loop.call_at(ends_at, self._end_due)
+
+    def _end_due(self) -> None:
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        for deadline, ends_at in list(self.items()):
+            if ends_at > loop.time():
+                self._timer = loop.call_at(ends_at, self._end_due)
+                break
+            del self[deadline]
+            deadline.end()
+
+
 class Deadline:
     """A timeout for one use-case; it ends as ServiceUnavailable, and so does what says that PostgreSQL is away."""
 
-    __slots__ = ("_timeout",)
+    __slots__ = ("_all", "_cancelling", "_is_over", "_task")
 
-    def __init__(self, seconds: float) -> None:
-        self._timeout = asyncio.timeout(seconds)
+    def __init__(self, among: Deadlines) -> None:
+        self._all = among
+        self._is_over = False
 
     async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._cancelling = task, task.cancelling()
+        self._all.add(self)
+
+    def end(self) -> None:
+        self._is_over = True
+        self._task.cancel()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         found = error
-        try:
-            await self._timeout.__aexit__(kind, error, trace)
-        except TimeoutError as late:
-            found = late
+        if self._is_over:
+            # A cancellation that somebody else asked for as well is theirs.
+            if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+                found = TimeoutError()
+        else:
+            del self._all[self]
         if isinstance(found, AWAY):
             raise unavailable(found) from found
 

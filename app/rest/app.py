@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import socket
-import time
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -11,24 +10,23 @@ from uuid import uuid4
 from sanic import HTTPResponse, Request, Sanic
 from sanic.application.state import ApplicationServerInfo
 from sanic.config import Config
-from sanic.exceptions import BadURL, SanicException
-from sanic.http import Http, Stage
+from sanic.exceptions import SanicException
+from sanic.http import Http
 from sanic.http.constants import HTTP
 from sanic.response import BaseHTTPResponse
-from sanic.server import AsyncioServer, HttpProtocol
+from sanic.server import AsyncioServer
 
 from app import cors, tracing
 from app.deps import Deps
 from app.health import Health
 from app.rest import asyncapi, conversations, docs, health, internal, messages, metrics, openapi
+from app.rest.connection import HEADER_TIMEOUT, KEEP_ALIVE, Connection, Exchange, Send, ServiceRequest
 from app.rest.errors import ErrorAnswers
 
 # What is read and thrown away of a body that was refused, and for how long.
 MAX_REFUSED_BYTES = 16 << 20
 REFUSED_TIMEOUT = 5.0
 MAX_HEADER_BYTES = 16_384
-HEADER_TIMEOUT = 10
-KEEP_ALIVE = 75
 POLL_INTERVAL = 0.05
 
 # What is asked every few seconds by whoever watches us makes no trace.
@@ -44,27 +42,25 @@ class App(_Sanic):
     """The application; each call goes on with the trace of its caller."""
 
     async def handle_request(self, request: Request[Any, Any]) -> None:
-        if request.path.startswith(UNTRACED):
+        if isinstance(request, Send):
+            await self._answer(request)
+        elif request.path.startswith(UNTRACED):
             await super().handle_request(request)
         else:
             with tracing.entry("HTTP", request.headers.get("traceparent")):
                 await super().handle_request(request)
 
-
-class ServiceRequest(Request[_Sanic, SimpleNamespace]):
-    """A request as routes take it: HEAD is GET, and what is no address leads nowhere, where Sanic would raise."""
-
-    __slots__ = ("started",)
-
-    def __init__(self, url_bytes: bytes, *args: Any, **kwargs: Any) -> None:
-        try:
-            super().__init__(url_bytes, *args, **kwargs)
-        except BadURL:
-            super().__init__(b"/", *args, **kwargs)
-        self.started = time.perf_counter()
-        if self.method == "HEAD":
-            # What GET answers; Sanic keeps the body to itself.
-            self.method = "GET"
+    async def _answer(self, request: Send) -> None:
+        """Answer what was read whole; errors are answered as those of other requests."""
+        exchange, headers = request.stream, request.headers
+        assert isinstance(exchange, Exchange)
+        with tracing.entry("HTTP", headers.get("traceparent")):
+            try:
+                response = await self.ctx.send_route.handler(request, request.conversation_id)
+                metrics.count(request, request.started, response)
+                await exchange.write(response, headers.get("origin"), self.ctx.deps.settings.allowed_origins)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is answered
+                await self.handle_exception(request, error, run_middleware=False)
 
 
 def create_app(deps: Deps, state: Health) -> App:
@@ -96,6 +92,7 @@ def create_app(deps: Deps, state: Health) -> App:
         app.blueprint(blueprint)
     if deps.settings.metrics_port is None:
         app.blueprint(metrics.blueprint)
+    app.ctx.send_route = next(route for route in app.router.routes if route.handler is messages.send_message)
     app.ctx.openapi = openapi.document(app.router.routes)
     app.ctx.asyncapi = asyncapi.document()
     app.register_middleware(_preflight, "request")
@@ -134,23 +131,6 @@ async def _read_rest(request: ServiceRequest) -> None:
                 continue
     except (SanicException, TimeoutError):
         stream.keep_alive = False
-
-
-class Connection(HttpProtocol):
-    """A connection, whose client has 10 s for the whole head of a request and not for each piece of it."""
-
-    def connection_made(self, transport: Any) -> None:
-        """Expect the first request as soon as what begins the others."""
-        super().connection_made(transport)  # type: ignore[no-untyped-call]
-        self.keep_alive_timeout = HEADER_TIMEOUT
-
-    def data_received(self, data: bytes) -> None:
-        """Take in what the client sent."""
-        since = self._time
-        super().data_received(data)
-        self.keep_alive_timeout = KEEP_ALIVE
-        if self.http is not None and self.http.stage is Stage.REQUEST:
-            self._time = since
 
 
 class RestServer:
