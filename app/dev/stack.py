@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-from app import database, process, server, telemetry
+from app import migrating, process, server, telemetry
 from app.dev.embedded import EmbeddedServer
 from app.dev.master import MasterConfig, create_master
 from app.dev.postgres import start_postgres
@@ -173,7 +173,7 @@ async def _prepare(options: DevOptions, data_dir: Path, stack: AsyncExitStack) -
         urls["REDIS_URL"] = await _start(stack, start_valkey, data_dir)
     settings, _ = _read(options, urls)
     _say("Migrations: applying what is missing")
-    await database.migrate_when_there(settings.database_url)
+    await migrating.migrate_when_there(settings.database_url)
     return settings
 
 

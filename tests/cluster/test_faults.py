@@ -17,7 +17,7 @@ from pods import Pod, Worker, environment, pods, until
 from receiver import WEBHOOK_SECRET, receiver
 from scraping import series
 
-from app import database, ids
+from app import ids, migrating
 from app.dev.postgres import start_postgres
 from app.dev.valkey import start_valkey
 from app.setting_types import Url
@@ -31,7 +31,7 @@ async def breakable(folder, *, count=2, **more):
         stack.callback(postgres.stop)
         valkey = start_valkey(folder)
         stack.callback(valkey.stop)
-        await database.migrate(Url(postgres.url))
+        await migrating.migrate(Url(postgres.url))
         started = await stack.enter_async_context(
             pods(environment(postgres.url, valkey.url, **more), folder, count)
         )
