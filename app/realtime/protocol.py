@@ -161,8 +161,10 @@ class SocketIO(socketio.AsyncServer):  # type: ignore[misc]
 
     def _take_now(self, session: Session, packet: str | bytes) -> bool:
         """Hand what a client says to the writer in this tick, where it is that and nothing must be waited for."""
-        socket = session.socket
-        if socket is None or isinstance(packet, bytes) or session.sid in self._binary_packet:
+        socket, sending = session.socket, self.namespace.sending
+        if socket is None or not sending.may_be_at_once:
+            return False
+        if isinstance(packet, bytes) or session.sid in self._binary_packet:
             return False
         read = read_send(packet, self._max_packet_bytes)
-        return read is not None and self.namespace.sending.send_now(socket, *read)
+        return read is not None and sending.send_now(socket, *read)

@@ -59,10 +59,15 @@ class Sending:
         self._handed_over: deque[tuple[float, Speaker, Reply]] = deque()
         supervisor.loop("late answers", self._give_up_forever)
 
+    @property
+    def may_be_at_once(self) -> bool:
+        """Whether messages may be handed over at once: Redis is not asked first, and PostgreSQL is there."""
+        return not self._is_limited and not self._deps.database.is_away
+
     def send_now(self, speaker: Speaker, number: str, command: SocketSendMessage) -> bool:
         """Hand a message over at once; False where something must be waited for, or is wrong."""
         inbox, actor = speaker.inbox, speaker.actor
-        if self._is_limited or self._deps.database.is_away or not actor.can_write or not inbox.has_room:
+        if not actor.can_write or not inbox.has_room:
             return False
         try:
             conversation_id = ids.from_wire(ids.CONVERSATION, command.conversation_id)
