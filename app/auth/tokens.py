@@ -36,7 +36,7 @@ warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
 
 
 class _HS256(HMACAlgorithm):
-    """HS256 that looks once at a secret, whether it could be a key of another kind: PyJWT does with every token."""
+    """HS256 that looks once whether a secret could be a key of another kind: PyJWT does so with every token."""
 
     def __init__(self) -> None:
         super().__init__(self.SHA256)

@@ -36,8 +36,10 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     heartbeat: Heartbeat
     ping_interval: int
     ping_timeout: int
-    # Told of a new session before anything of it is handled.
-    on_open: Callable[[str], None]
+    # Takes what the client of a session says, by its id.
+    on_message: Callable[[str, str | bytes], Awaitable[None]]
+    # Is told of the end of a session.
+    on_end: Callable[[Session], Awaitable[None]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -52,11 +54,6 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
 
     def generate_id(self) -> str:
         return self.session_ids.new()
-
-    @property
-    def on_message(self) -> Callable[[str, str | bytes], Awaitable[None]]:
-        handler: Callable[[str, str | bytes], Awaitable[None]] = self.handlers["message"]
-        return handler
 
     async def _handle_connect(self, _: dict[str, Any], transport: str, jsonp_index: int | None = None) -> Any:
         """Open a session that begins with polling."""
@@ -88,12 +85,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
                 ).decode(),
             )
         )
-        self.on_open(session.sid)
         self.heartbeat.wait(session, CONNECT_PATIENCE)
-
-    async def over(self, session: Session, reason: str) -> None:
-        """Tell python-socketio that a session has ended."""
-        await self._trigger_event("disconnect", session.sid, reason, run_async=False)
 
 
 class _Body:

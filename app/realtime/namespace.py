@@ -1,6 +1,7 @@
 """The default namespace: sockets come and go, and each event of theirs becomes one call of a use-case."""
 
 import asyncio
+import secrets
 import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -8,7 +9,6 @@ from uuid import UUID
 
 import msgspec
 import socketio
-from socketio.exceptions import ConnectionRefusedError as Refused
 
 from app import metrics, tracing
 from app.auth.actor import Actor
@@ -25,7 +25,16 @@ from app.errors import (
 from app.events import Event
 from app.realtime import acks
 from app.realtime.handlers import HANDLERS, Answer, Result
-from app.realtime.packets import DISCONNECT, ClientEvent, MalformedEvent, TooLargeEvent, event_frame, message_frame
+from app.realtime.packets import (
+    DISCONNECT,
+    ClientEvent,
+    MalformedEvent,
+    TooLargeEvent,
+    connect_frame,
+    event_frame,
+    message_frame,
+    refusal_frame,
+)
 from app.realtime.session import Session
 from app.schemas import ConnectAuth
 from app.supervisor import Supervisor
@@ -34,14 +43,11 @@ from app.usecases.typing import Typing
 
 # A client that is not told to come back by itself has this long to read why.
 GRACE_AFTER_REFUSAL = 0.5
+RANDOM_BYTES = 15
 
 
 # What an event is acknowledged with, at once or later.
 Reply = Answer | asyncio.Future[Answer]
-
-
-class ConnectAbandonedError(Exception):
-    """A connect came to nothing and the transport is closed: the client comes back by itself."""
 
 
 class Socket:
@@ -114,54 +120,52 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         super().__init__("/")
         self._deps = deps
         self._supervisor = supervisor
+        # By the ids of their sessions.
         self.sockets: dict[str, Socket] = {}
+        metrics.SOCKETS.set_function(lambda: len(self.sockets))
 
-    async def trigger_event(self, event: str, sid: str, *args: Any) -> Any:
-        """Take an event from python-socketio: a client's, or one about a client."""
-        if isinstance(event, ClientEvent):
-            socket = self.sockets.get(sid)
-            result = None if socket is None else await self.on_client_event(socket, event, args)
-            return await result if isinstance(result, asyncio.Future) else result
-        if event == "connect":
-            with tracing.entry("connect", _traceparent(args[1])):
-                return await self._on_connect(sid, args[1])
-        return await self._on_disconnect(sid)
+    async def trigger_event(self, event: ClientEvent, sid: str, *args: Any) -> Any:
+        """Take an event of a client's from python-socketio."""
+        socket = self.sockets.get(sid)
+        result = None if socket is None else await self.on_client_event(socket, event, args)
+        return await result if isinstance(result, asyncio.Future) else result
 
     # Connections
 
-    async def _on_connect(self, sid: str, auth: object) -> None:
-        session: Session = self.server.session_of(sid)
+    async def connect(self, session: Session, auth: object) -> None:
+        """Let a client in, or refuse it by a word; where neither can be, it is cut off and comes back by itself."""
         try:
-            async with self._deps.database.deadline():
-                actor = await sessions.authenticate_socket(self._deps, _token(auth))
-                socket = Socket(self, self._deps, actor, session)
-                too_many = await sessions.connect(self._deps, actor, socket)
+            with tracing.entry("connect", _traceparent(auth)):
+                async with self._deps.database.deadline():
+                    actor = await sessions.authenticate_socket(self._deps, _token(auth))
+                    socket = Socket(self, self._deps, actor, session)
+                    too_many = await sessions.connect(self._deps, actor, socket)
         except (Unauthorized, Forbidden) as error:
             _count("connect", error.code)
+            session.push(refusal_frame(error.code.lower()))
             self.close_later(session)
-            raise Refused(error.code.lower()) from error
-        except Exception as error:
-            # Not a refusal: the client shall come back by itself, so it is told nothing.
+            return
+        except Exception as error:  # noqa: BLE001 - `acks.failure` logs it
             _count("connect", acks.failure(error, "connect").code)
             await session.close()
-            raise ConnectAbandonedError from error
+            return
         if too_many:
             # Once this one is told that it is in: it may be among them.
             asyncio.get_running_loop().call_soon(sessions.make_room, self._deps, socket.user_id, too_many)
         if session.closed:
             await sessions.disconnect(self._deps, socket)
-            raise ConnectAbandonedError
-        # From here to the CONNECT packet nothing is awaited, so that no event comes before it.
-        self.sockets[sid] = session.socket = socket
-        metrics.SOCKETS.set(len(self.sockets))
+            return
+        # Since `sessions.connect` nothing was awaited, so that no event comes before the client is told.
+        self.sockets[session.sid] = session.socket = socket
         _count("connect")
         socket.authorize(actor)
+        # The id of the session, whoever knows it speaks for its client: what a client is called is another one.
+        session.push(connect_frame(secrets.token_urlsafe(RANDOM_BYTES)))
 
-    async def _on_disconnect(self, sid: str) -> None:
-        socket = self.sockets.pop(sid, None)
-        if socket is None:
+    async def leave(self, socket: Socket) -> None:
+        """Take out a socket whose client has left, or whose connection is over."""
+        if self.sockets.pop(socket.socket_id, None) is None:
             return
-        metrics.SOCKETS.set(len(self.sockets))
         socket.over()
         socket.link.socket = None
         if not socket.link.closed:

@@ -17,7 +17,9 @@ from app.rooms import Frame
 
 EVENT = "2"
 ACK = "3"
+CONNECT = "0"
 DISCONNECT = "1"
+CONNECT_ERROR = "4"
 MAX_BYTES_PER_CHARACTER = 4
 # What may stand before a value (RFC 8259, section 2).
 WHITESPACE = " \t\n\r"
@@ -43,10 +45,13 @@ class MalformedEvent(ClientEvent):
     __slots__ = ()
 
 
+# One with a payload, as it is written by every client; others are read with more care.
+_PLAIN_CONNECT = CONNECT + "{"
 # An event without attachments, with or without a number: python-socketio reads one of up to 100 digits.
 _PLAIN_EVENT = re.compile(r"2([0-9]{0,18})(?=\[)")
 _arguments = msgspec.json.Decoder(list[Raw])
 _name = msgspec.json.Decoder(str)
+_object = msgspec.json.Decoder(dict[str, Any])
 
 _NAME = re.compile(r'\[\s*"([^"\\]{0,64})"\s*(?:,(.*))?', re.DOTALL)
 
@@ -97,6 +102,21 @@ def read_event(packet: str, max_bytes: int) -> tuple[str, ClientEvent, list[Raw]
         return None
 
 
+def connect_frame(socket_id: str) -> Frame:
+    """Write that a client is in; the id is text that JSON has as it is."""
+    return message_frame(f'{CONNECT}{{"sid":"{socket_id}"}}')
+
+
+def refusal_frame(message: str) -> Frame:
+    """Write that a client is not let in, by a word that JSON has as it is."""
+    return message_frame(f'{CONNECT_ERROR}{{"message":"{message}"}}')
+
+
+def read_connect(packet: str | bytes) -> dict[str, Any] | None:
+    """Read what a client hands in that asks for a socket of the namespace `/`; None for all other packets."""
+    return _read_object(packet[1:]) if isinstance(packet, str) and packet.startswith(_PLAIN_CONNECT) else None
+
+
 class _Json:
     """The JSON of packets; it never raises on what a client sends."""
 
@@ -141,7 +161,7 @@ def packet_class(max_packet_bytes: int) -> type[Packet]:
 
 def _read_object(text: str) -> dict[str, Any] | None:
     try:
-        return msgspec.json.decode(text, type=dict[str, Any])
+        return _object.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
 
