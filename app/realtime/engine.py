@@ -51,40 +51,34 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             "make_response": _response,
             "websocket": True,
         }
+        told = {
+            "pingTimeout": self.ping_timeout * 1000,
+            "pingInterval": self.ping_interval * 1000,
+            "maxPayload": self.max_http_buffer_size,
+        }
+        # What is the same in all that clients are told when their sessions open.
+        self._told = encode(told).decode().removeprefix("{")
 
     def generate_id(self) -> str:
         return self.session_ids.new()
 
-    async def _handle_connect(self, _: dict[str, Any], transport: str, jsonp_index: int | None = None) -> Any:
+    async def _handle_connect(self, _: dict[str, Any], __: str, jsonp_index: int | None = None) -> Any:
         """Open a session that begins with polling."""
         session = Session(self, self.generate_id())
         session.begin_polling()
-        self._open(session, transport)
+        self._open(session, '["websocket"]')
         return self._ok(await session.poll(), jsonp_index=jsonp_index)
 
     def open_over(self, wire: Wire) -> Session:
         """Open a session that begins with a WebSocket."""
         session = Session(self, self.generate_id())
         session.attach(wire)
-        self._open(session, "websocket")
+        self._open(session, "[]")
         return session
 
-    def _open(self, session: Session, transport: str) -> None:
+    def _open(self, session: Session, upgrades: str) -> None:
         self.sockets[session.sid] = session
-        session.send_now(
-            Packet(
-                OPEN,
-                encode(
-                    {
-                        "sid": session.sid,
-                        "upgrades": self._upgrades(session.sid, transport),
-                        "pingTimeout": self.ping_timeout * 1000,
-                        "pingInterval": self.ping_interval * 1000,
-                        "maxPayload": self.max_http_buffer_size,
-                    }
-                ).decode(),
-            )
-        )
+        session.send_now(Packet(OPEN, f'{{"sid":"{session.sid}","upgrades":{upgrades},{self._told}'))
         self.heartbeat.wait(session, CONNECT_PATIENCE)
 
 

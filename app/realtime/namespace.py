@@ -133,7 +133,7 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
     # Connections
 
     async def connect(self, session: Session, auth: object) -> None:
-        """Let a client in, or refuse it by a word; where neither can be, it is cut off and comes back by itself."""
+        """Let a client in, or refuse it by a word; where neither can be it is cut, and comes back by itself."""
         try:
             with tracing.entry("connect", _traceparent(auth)):
                 async with self._deps.database.deadline():

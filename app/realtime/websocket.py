@@ -5,7 +5,7 @@ Written for picows 2.3: its protocol object is handed a connection on which the 
 
 import asyncio
 import logging
-from typing import Any
+from http import HTTPStatus
 
 from picows import (
     WSAutoPingStrategy,
@@ -129,36 +129,22 @@ def take_over(transport: asyncio.Transport, request: Request, websocket: WebSock
     transport.set_protocol(_NOBODY)
     transport.set_protocol(protocol)
     # Of the request picows is told what it needs: it keeps the headers for as long as the connection lasts.
-    head = _HEAD % request.headers["sec-websocket-key"].encode("latin-1")
-    for unread in (head, ahead):
-        _feed(protocol, unread)
+    unread = _HEAD % request.headers["sec-websocket-key"].encode("latin-1") + ahead
+    while unread:
+        buffer = protocol.get_buffer(-1)
+        part, unread = unread[: len(buffer)], unread[len(buffer) :]
+        buffer[: len(part)] = part
+        protocol.buffer_updated(len(part))
 
 
 _NOBODY = asyncio.Protocol()
 
 
-class _Introduced:
-    """A transport for picows, which would ask it nine times about its socket, for a line in a log."""
-
-    __slots__ = ("_transport",)
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-
-    def get_extra_info(self, name: str) -> Any:
-        return _Descriptor(self._transport.get_extra_info("socket").fileno()) if name == "socket" else None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
-class _Descriptor(int):
-    """A socket, as far as picows needs one; uvloop has set what it would set."""
-
-    __slots__ = ()
+class _NoSocket:
+    """In the place of a socket, which picows asks for a line in a log; uvloop has set what it would set."""
 
     def fileno(self) -> int:
-        return self
+        return -1
 
     def setsockopt(self, *_: int) -> None:
         """Leave the socket as it is."""
@@ -167,17 +153,43 @@ class _Descriptor(int):
         return 0
 
 
+class _Introduced:
+    """A transport for picows, which shall write to that and not to the socket, as it does where there is TLS."""
+
+    __slots__ = ("_transport", "get_write_buffer_size", "write")
+
+    get_extra_info = {"socket": _NoSocket(), "ssl_object": True}.get
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.write = transport.write
+        self.get_write_buffer_size = transport.get_write_buffer_size
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+
+class _Switching(WSUpgradeResponse):
+    """The answer to an upgrade; picows sets the header that is different each time."""
+
+    def __init__(self) -> None:
+        self.status = HTTPStatus.SWITCHING_PROTOCOLS
+        self.headers = self.create_101_response().headers
+
+    def to_bytes(self) -> bytearray:
+        return bytearray(_ANSWER % self.headers["Sec-WebSocket-Accept"].encode())
+
+
 # One for all: what is different in it is written anew before each use.
-_SWITCHING = WSUpgradeResponse.create_101_response({"Vary": "Origin"})
+_SWITCHING = _Switching()
+_ANSWER = (
+    b"HTTP/1.1 101 Switching Protocols\r\nVary: Origin\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Accept: %b\r\n\r\n"
+)
 _HEAD = (
     b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
 )
-
-
-def _feed(protocol: WSProtocol, data: bytes) -> None:
-    while data:
-        buffer = protocol.get_buffer(-1)
-        part, data = data[: len(buffer)], data[len(buffer) :]
-        buffer[: len(part)] = part
-        protocol.buffer_updated(len(part))

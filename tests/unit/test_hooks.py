@@ -4,9 +4,11 @@ import ast
 import inspect
 import re
 from importlib.metadata import version
+from pathlib import Path
 
 import engineio
 import engineio.payload
+import picows
 import pytest
 import socketio
 from engineio.async_socket import AsyncSocket
@@ -77,3 +79,14 @@ def test_a_session_has_all_that_engineio_reads_of_it():
 
 def test_picows_can_be_handed_a_connection_that_has_begun():
     assert {"connection_made", "get_buffer", "buffer_updated"} <= set(dir(WSProtocol))
+
+
+def test_picows_asks_of_a_transport_what_it_is_given_and_writes_to_no_socket_of_its_own():
+    source = Path(picows.__file__).with_name("picows.pyx").read_text()
+    asked = set(re.findall(r"underlying_transport\.(\w+)", source))
+    # These are another library's transports', and what messages of more than 8 KiB are sent with, that we do not.
+    asked -= {"write_nocheck", "writelines_nocheck", "writelines"}
+    assert asked == {"get_extra_info", "get_write_buffer_size", "write", "close", "abort"}
+    assert source.count("send(self._socket") == 1
+    assert "if not self.is_secure and" in source
+    assert "self.is_secure = underlying_transport.get_extra_info('ssl_object') is not None" in source
