@@ -253,6 +253,8 @@ class HttpProtocol(asyncio.Protocol):
             self._refuse(HTTPStatus.BAD_REQUEST, "An upgrade must not be sent ahead of an answer")
             return
         self._let_go()
+        # It knows this protocol: both would stay until the collector comes by.
+        del self._parser
         request.keep_alive = False
         refusal = self._gate.upgrade(request, transport, ahead)
         if refusal is not None:
