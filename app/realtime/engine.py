@@ -14,6 +14,7 @@ from engineio.packet import OPEN, Packet
 from app.codec import encode
 from app.realtime.heartbeat import Heartbeat
 from app.realtime.listener import Request, Response
+from app.realtime.packets import websocket_frame
 from app.realtime.session import Session, Wire
 from app.realtime.session_ids import SessionIds
 from app.supervisor import Supervisor
@@ -66,20 +67,21 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         """Open a session that begins with polling."""
         session = Session(self, self.generate_id())
         session.begin_polling()
-        self._open(session, '["websocket"]')
+        session.send_now(Packet(OPEN, self._open(session, '["websocket"]')))
         return self._ok(await session.poll(), jsonp_index=jsonp_index)
 
-    def open_over(self, wire: Wire) -> Session:
-        """Open a session that begins with a WebSocket."""
+    def open_over(self, wire: Wire, answer: bytes) -> Session:
+        """Open a session that begins with a WebSocket; what that begins with goes ahead, in one write."""
         session = Session(self, self.generate_id())
         session.attach(wire)
-        self._open(session, "[]")
+        wire.transport.write(answer + websocket_frame(b"0" + self._open(session, "[]").encode()))
         return session
 
-    def _open(self, session: Session, upgrades: str) -> None:
+    def _open(self, session: Session, upgrades: str) -> str:
+        """Count a session in; gives what its client is told of it."""
         self.sockets[session.sid] = session
-        session.send_now(Packet(OPEN, f'{{"sid":"{session.sid}","upgrades":{upgrades},{self._told}'))
         self.heartbeat.wait(session, CONNECT_PATIENCE)
+        return f'{{"sid":"{session.sid}","upgrades":{upgrades},{self._told}'
 
 
 class _Body:

@@ -5,6 +5,7 @@ Written for picows 2.3: its protocol object is handed a connection on which the 
 
 import asyncio
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 
 from picows import (
@@ -33,24 +34,32 @@ MAX_PARTS = 1024
 class WebSocket(WSListener):
     """One WebSocket, and the session that it carries or is about to carry."""
 
-    __slots__ = ("_engine", "_is_text", "_parts", "_session", "_ws", "transport")
+    __slots__ = ("_answer", "_engine", "_is_text", "_parts", "_session", "_ws", "transport")
 
     def __init__(self, engine: Engine, session: Session | None, transport: asyncio.Transport) -> None:
         self.transport = transport
         self._engine = engine
         self._session = session
+        # What the upgrade is answered with.
+        self._answer = b""
         # The parts of a fragmented message.
         self._parts: list[bytes] | None = None
         self._is_text = False
 
     # What picows calls
 
+    def answer(self, answer: bytes) -> None:
+        """Keep the answer to the upgrade for a moment, so that it goes with what follows it."""
+        self._answer = bytes(answer)
+
     def on_ws_connected(self, ws: WSTransport) -> None:
         self._ws = ws
         self.transport.set_write_buffer_limits(high=self._engine.max_unsent_bytes)
+        answer, self._answer = self._answer, b""
         if self._session is None:
-            self._session = self._engine.open_over(self)
+            self._session = self._engine.open_over(self, answer)
         else:
+            self.transport.write(answer)
             self._session.upgrade_to(self)
 
     def on_ws_frame(self, _: WSTransport, frame: WSFrame) -> None:
@@ -124,7 +133,9 @@ def take_over(transport: asyncio.Transport, request: Request, websocket: WebSock
         None,
         _READ_BUFFER,
     )
-    protocol.connection_made(_Introduced(transport))
+    introduced = _Introduced(transport)
+    protocol.connection_made(introduced)
+    introduced.write = websocket.answer
     # uvloop keeps the last protocol that took bytes in place of a buffer: not the one with the request in it.
     transport.set_protocol(_NOBODY)
     transport.set_protocol(protocol)
@@ -162,7 +173,8 @@ class _Introduced:
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self.write = transport.write
+        # picows looks this up once for frames, and anew for its answer.
+        self.write: Callable[[bytes], None] = transport.write
         self.get_write_buffer_size = transport.get_write_buffer_size
 
     def close(self) -> None:

@@ -89,4 +89,7 @@ def test_picows_asks_of_a_transport_what_it_is_given_and_writes_to_no_socket_of_
     assert asked == {"get_extra_info", "get_write_buffer_size", "write", "close", "abort"}
     assert source.count("send(self._socket") == 1
     assert "if not self.is_secure and" in source
+    # The answer to an upgrade is held back a moment, frames never.
+    assert source.count("self.underlying_transport.write(response_bytes)") == 1
+    assert re.search(r"self\._tr_write = .*?underlying_transport\.write\n", source, re.DOTALL)
     assert "self.is_secure = underlying_transport.get_extra_info('ssl_object') is not None" in source
