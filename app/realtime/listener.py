@@ -8,7 +8,6 @@ Requests of one connection are answered one after the other, in the order in whi
 
 import asyncio
 import functools
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -114,8 +113,7 @@ class HttpProtocol(asyncio.Protocol):
         # The request that is being read; None between two.
         self._request: Request | None = None
         self._head_bytes = 0
-        self._body = bytearray()
-        self._requests: deque[Request] = deque()
+        self._requests: list[Request] = []
         self._task: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         # How long the rest of a request may take, where it has come to another part of it.
@@ -233,7 +231,7 @@ class HttpProtocol(asyncio.Protocol):
                 response = await self._gate.answer(request)
                 if self._transport is not None:
                     respond(self._transport, response, request)
-                self._requests.popleft()
+                self._requests.pop(0)
         finally:
             self._task = None
         if self._transport is not None and self._request is None:

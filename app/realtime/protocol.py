@@ -1,4 +1,4 @@
-"""Socket.IO: python-socketio keeps the protocol, the events of clients take a shorter way into the namespace.
+"""Socket.IO: python-socketio keeps the protocol; clients come and go, and send their events, by a shorter way.
 
 All that is known of python-socketio's insides stands here and in `packets`; written for 5.18, and
 `tests/unit/test_hooks.py` fails where that changes.
