@@ -134,33 +134,38 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
 
     async def connect(self, session: Session, auth: object) -> None:
         """Let a client in, or refuse it by a word; where neither can be it is cut, and comes back by itself."""
-        try:
-            with tracing.entry("connect", _traceparent(auth)):
+        with tracing.entry("connect", _traceparent(auth)):
+            try:
                 async with self._deps.database.deadline():
                     actor = await sessions.authenticate_socket(self._deps, _token(auth))
                     socket = Socket(self, self._deps, actor, session)
                     too_many = await sessions.connect(self._deps, actor, socket)
-        except (Unauthorized, Forbidden) as error:
-            _count("connect", error.code)
-            session.push(refusal_frame(error.code.lower()))
+            except Exception as error:  # noqa: BLE001 - `_not_let_in` logs it
+                await self._not_let_in(session, error)
+                return
+            if too_many:
+                # Once this one is told that it is in: it may be among them.
+                asyncio.get_running_loop().call_soon(sessions.make_room, self._deps, socket.user_id, too_many)
+            if session.closed:
+                await sessions.disconnect(self._deps, socket)
+                return
+            # Since `sessions.connect` nothing was awaited, so that no event comes before the client is told.
+            self.sockets[session.sid] = session.socket = socket
+            _count("connect")
+            socket.authorize(actor)
+            # Whoever knows the id of a session speaks for its client: a client is called by another one.
+            session.push(connect_frame(secrets.token_urlsafe(RANDOM_BYTES)))
+
+    async def _not_let_in(self, session: Session, error: Exception) -> None:
+        failure = acks.failure(error, "connect")
+        _count("connect", failure.code)
+        tracing.describe(is_failure=True, error__type=failure.code)
+        if isinstance(failure, Unauthorized | Forbidden):
+            session.push(refusal_frame(failure.code.lower()))
             self.close_later(session)
-            return
-        except Exception as error:  # noqa: BLE001 - `acks.failure` logs it
-            _count("connect", acks.failure(error, "connect").code)
+        else:
+            # Not a refusal: the client shall come back by itself, so it is told nothing.
             await session.close()
-            return
-        if too_many:
-            # Once this one is told that it is in: it may be among them.
-            asyncio.get_running_loop().call_soon(sessions.make_room, self._deps, socket.user_id, too_many)
-        if session.closed:
-            await sessions.disconnect(self._deps, socket)
-            return
-        # Since `sessions.connect` nothing was awaited, so that no event comes before the client is told.
-        self.sockets[session.sid] = session.socket = socket
-        _count("connect")
-        socket.authorize(actor)
-        # The id of the session, whoever knows it speaks for its client: what a client is called is another one.
-        session.push(connect_frame(secrets.token_urlsafe(RANDOM_BYTES)))
 
     async def leave(self, socket: Socket) -> None:
         """Take out a socket whose client has left, or whose connection is over."""
