@@ -24,11 +24,16 @@ from app.realtime.engine import MAX_MESSAGE_BYTES, Engine
 from app.realtime.listener import Request
 from app.realtime.session import Session
 
-# Given a Logger, picows makes one for each connection, which costs more than all the rest.
-_LOG = logging.LoggerAdapter(logging.getLogger("picows"), {})
 _READ_BUFFER = 2048
 # Of what a fragmented message may consist.
 MAX_PARTS = 1024
+
+
+class _Log(logging.LoggerAdapter[logging.Logger]):
+    """Where picows tells what is wrong; given a Logger it would make one for each connection."""
+
+    def info(self, *_: object, **__: object) -> None:
+        """Pass over what is told of every connection."""
 
 
 class WebSocket(WSListener):
@@ -149,6 +154,7 @@ def take_over(transport: asyncio.Transport, request: Request, websocket: WebSock
 
 
 _NOBODY = asyncio.Protocol()
+_LOG = _Log(logging.getLogger("picows"), {})
 
 
 class _NoSocket:
