@@ -22,7 +22,8 @@ from app.news import Order
 from app.repair import Repair
 from app.rooms import Connecting, Frame, Invitation, Person, Room, Rooms, Subscriber
 
-LINGER = 5.0
+# What nobody is in is followed for so long at least, and twice as long at most.
+LINGER = 2.5
 MAX_REMEMBERED_PRESENCE = 100_000
 
 # Of spans of what goes from pod to pod.
@@ -46,8 +47,9 @@ class Fanout:
         self.invitations = Invitations(self._rooms, self._follow)
         # Who was told of whom: the number of the latest change of presence.
         self._presence: dict[tuple[str, str], int] = {}
-        # Users whose last socket may have gone.
+        # Users whose last socket may have gone since the last sweep, and between the two sweeps before.
         self._left: set[str] = set()
+        self._lingering: set[str] = set()
         # Whoever connects at the same time asks together.
         self._admissions = Gathering(store.admissions, lambda _: tracing.statement(store.ADMISSIONS))
         self._subscribe = Gathering(self._subscribe_all, lambda _: tracing.command("SUBSCRIBE"))
@@ -286,8 +288,8 @@ class Fanout:
 
     async def _sweep(self) -> None:
         channels = [news.conversation_channel(room.conversation_id) for room in self._rooms.drop_empty()]
-        left, self._left = self._left, set()
-        for user_id in left:
+        lingering, self._lingering, self._left = self._lingering - self._left, self._left, set()
+        for user_id in lingering:
             person = self._rooms.people.get(user_id)
             if person is not None and person.is_gone:
                 del self._rooms.people[user_id]

@@ -136,7 +136,9 @@ class Rooms:
         self._pending: list[Room] = []
         self.rooms: dict[UUID, Room] = {}
         self.people: dict[str, Person] = {}
+        # Rooms that have become empty since `drop_empty` was last called, and between the two calls before.
         self._emptied: set[Room] = set()
+        self._lingering: set[Room] = set()
 
     # Who is where
 
@@ -153,9 +155,9 @@ class Rooms:
             self._note_if_empty(room)
 
     def drop_empty(self) -> list[Room]:
-        """Forget the rooms that have become empty and still are; gives them."""
-        noted, self._emptied = self._emptied, set()
-        dropped = [room for room in noted if room.is_empty and self.rooms.get(room.conversation_id) is room]
+        """Forget the rooms in which nobody has been since this was last called; gives them."""
+        lingering, self._lingering, self._emptied = self._lingering - self._emptied, self._emptied, set()
+        dropped = [room for room in lingering if room.is_empty and self.rooms.get(room.conversation_id) is room]
         for room in dropped:
             del self.rooms[room.conversation_id]
         return dropped

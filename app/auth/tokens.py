@@ -3,14 +3,18 @@
 One that was verified is known until it expires: whether its user was deleted since is asked elsewhere, each time.
 """
 
+import functools
 import hashlib
 import logging
 import math
 import time
 import warnings
+from collections import OrderedDict
 from typing import Any
 
 import jwt
+from jwt.algorithms import HMACAlgorithm
+from jwt.utils import base64url_encode
 
 from app.auth.actor import Actor
 from app.errors import Unauthorized
@@ -31,17 +35,29 @@ _log = logging.getLogger(__name__)
 warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
 
 
+class _HS256(HMACAlgorithm):
+    """HS256 that looks once whether a secret could be a key of another kind: PyJWT does so with every token."""
+
+    def __init__(self) -> None:
+        super().__init__(self.SHA256)
+        self._prepared = functools.cache(super().prepare_key)
+
+    def prepare_key(self, key: str | bytes) -> bytes:
+        return self._prepared(key)
+
+
 class TokenVerifier:
     """Turns a token into an Actor; why one is refused is logged and never told to the client."""
 
     def __init__(self, settings: Settings) -> None:
-        self._secrets = [settings.auth_jwt_secret]
+        self._keys = [_key(settings.auth_jwt_secret)]
         if settings.auth_jwt_secret_previous is not None:
-            self._secrets.append(settings.auth_jwt_secret_previous)
+            self._keys.append(_key(settings.auth_jwt_secret_previous))
         self._issuer = settings.auth_jwt_issuer
         self._audience = settings.auth_jwt_audience
         self._jwt = jwt.PyJWT()
-        self._verified: dict[bytes, Actor] = {}
+        # Of a dict the oldest takes long to find, once many older ones were taken out.
+        self._verified: OrderedDict[bytes, Actor] = OrderedDict()
         self._options: Any = {
             "require": ["exp", "iss"] + (["aud"] if self._audience else []),
             "verify_aud": self._audience is not None,
@@ -60,7 +76,7 @@ class TokenVerifier:
         actor = self._verify(token)
         self._verified[digest] = actor
         if len(self._verified) > MAX_REMEMBERED:
-            del self._verified[next(iter(self._verified))]
+            self._verified.popitem(last=False)
         return actor
 
     def _verify(self, token: str) -> Actor:
@@ -72,22 +88,28 @@ class TokenVerifier:
 
     def _claims(self, token: str) -> dict[str, Any]:
         try:
-            return self._decode(token, self._secrets[0])
+            return self._decode(token, self._keys[0])
         except jwt.InvalidSignatureError:
-            if len(self._secrets) == 1:
+            if len(self._keys) == 1:
                 raise
-            return self._decode(token, self._secrets[1])
+            return self._decode(token, self._keys[1])
 
-    def _decode(self, token: str, secret: Secret) -> dict[str, Any]:
+    def _decode(self, token: str, key: jwt.PyJWK) -> dict[str, Any]:
         return self._jwt.decode(
             token,
-            secret.reveal(),
+            key,
             algorithms=[ALGORITHM],
             issuer=self._issuer,
             audience=self._audience,
             leeway=LEEWAY,
             options=self._options,
         )
+
+
+def _key(secret: Secret) -> jwt.PyJWK:
+    key = jwt.PyJWK({"kty": "oct", "k": base64url_encode(secret.reveal().encode()).decode()}, ALGORITHM)
+    key.Algorithm = _HS256()
+    return key
 
 
 def _actor(claims: dict[str, Any]) -> Actor:

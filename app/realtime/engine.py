@@ -15,6 +15,7 @@ from engineio.packet import OPEN, Packet
 from app.codec import encode
 from app.realtime.heartbeat import Heartbeat
 from app.realtime.listener import Request, Response
+from app.realtime.packets import websocket_frame
 from app.realtime.session import Session, Wire
 from app.realtime.session_ids import SessionIds
 from app.supervisor import Supervisor
@@ -41,8 +42,10 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     ping_timeout: int
     # Handles a message for which nothing must be waited for; False where it is none of these.
     take_now: Callable[[Session, str | bytes], bool]
-    # Told of a new session before anything of it is handled.
-    on_open: Callable[[str], None]
+    # Takes what the client of a session says, by its id.
+    on_message: Callable[[str, str | bytes], Awaitable[None]]
+    # Is told of the end of a session.
+    on_end: Callable[[Session], Awaitable[None]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -56,47 +59,36 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             "make_response": _response,
             "websocket": True,
         }
+        told = {
+            "pingTimeout": self.ping_timeout * 1000,
+            "pingInterval": self.ping_interval * 1000,
+            "maxPayload": self.max_http_buffer_size,
+        }
+        # What is the same in all that clients are told when their sessions open.
+        self._told = encode(told).decode().removeprefix("{")
 
     def generate_id(self) -> str:
         return self.session_ids.new()
 
-    @property
-    def on_message(self) -> Callable[[str, str | bytes], Awaitable[None]]:
-        handler: Callable[[str, str | bytes], Awaitable[None]] = self.handlers["message"]
-        return handler
-
-    async def _handle_connect(self, _: dict[str, Any], transport: str, jsonp_index: int | None = None) -> Any:
+    async def _handle_connect(self, _: dict[str, Any], __: str, jsonp_index: int | None = None) -> Any:
         """Open a session that begins with polling."""
         session = Session(self, self.generate_id())
         session.begin_polling()
-        self._open(session, transport)
+        session.send_now(Packet(OPEN, self._open(session, '["websocket"]')))
         return self._ok(await session.poll(), jsonp_index=jsonp_index)
 
-    def open_over(self, wire: Wire) -> Session:
-        """Open a session that begins with a WebSocket."""
+    def open_over(self, wire: Wire, answer: bytes) -> Session:
+        """Open a session that begins with a WebSocket; what that begins with goes ahead, in one write."""
         session = Session(self, self.generate_id())
         session.attach(wire)
-        self._open(session, "websocket")
+        wire.transport.write(answer + websocket_frame(b"0" + self._open(session, "[]").encode()))
         return session
 
-    def _open(self, session: Session, transport: str) -> None:
+    def _open(self, session: Session, upgrades: str) -> str:
+        """Count a session in; gives what its client is told of it."""
         self.sockets[session.sid] = session
-        session.send_now(
-            Packet(
-                OPEN,
-                encode(
-                    {
-                        "sid": session.sid,
-                        "upgrades": self._upgrades(session.sid, transport),
-                        "pingTimeout": self.ping_timeout * 1000,
-                        "pingInterval": self.ping_interval * 1000,
-                        "maxPayload": self.max_http_buffer_size,
-                    }
-                ).decode(),
-            )
-        )
-        self.on_open(session.sid)
         self.heartbeat.wait(session, CONNECT_PATIENCE)
+        return f'{{"sid":"{session.sid}","upgrades":{upgrades},{self._told}'
 
     def flush_soon(self, session: Session) -> None:
         """Write what a session has to send at the end of this tick, together with what it gets until then."""
@@ -110,10 +102,6 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
             session.flush()
         if self._unsent:
             asyncio.get_running_loop().call_soon(self._flush)
-
-    async def over(self, session: Session, reason: str) -> None:
-        """Tell python-socketio that a session has ended."""
-        await self._trigger_event("disconnect", session.sid, reason, run_async=False)
 
 
 class _Body:

@@ -93,3 +93,5 @@ HANDLERS: dict[str, Callable[[Speaker, Raw], Awaitable[Answer]]] = {
     events.AUTH_REFRESH: refresh_auth,
     events.SYNC: sync,
 }
+# All that clients may send.
+EVENTS = frozenset({events.MESSAGE_SEND, *HANDLERS})

@@ -7,7 +7,8 @@ Requests of one connection are answered one after the other, in the order in whi
 """
 
 import asyncio
-from collections import deque
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
@@ -26,6 +27,8 @@ BODY_TIMEOUT = 30.0
 KEEP_ALIVE_TIMEOUT = 75.0
 # What a client may send ahead of the answers; browsers send nothing ahead.
 MAX_PIPELINED = 16
+# Targets that are remembered as they were read: nearly all clients begin with the same one.
+MAX_TARGETS = 128
 
 _CODES = {403: "FORBIDDEN", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "PAYLOAD_TOO_LARGE"}
 _CODES |= {500: "INTERNAL_ERROR", 503: "SERVICE_UNAVAILABLE"}
@@ -39,7 +42,7 @@ class Request:
     target: str = ""
     path: str = ""
     query: str = ""
-    arguments: dict[str, str] = field(default_factory=dict)
+    arguments: Mapping[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     keep_alive: bool = True
@@ -93,6 +96,7 @@ class HttpProtocol(asyncio.Protocol):
         "_max_body",
         "_open",
         "_parser",
+        "_patience",
         "_request",
         "_requests",
         "_task",
@@ -109,10 +113,11 @@ class HttpProtocol(asyncio.Protocol):
         # The request that is being read; None between two.
         self._request: Request | None = None
         self._head_bytes = 0
-        self._body = bytearray()
-        self._requests: deque[Request] = deque()
+        self._requests: list[Request] = []
         self._task: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        # How long the rest of a request may take, where it has come to another part of it.
+        self._patience: float | None = None
 
     # The connection
 
@@ -164,11 +169,14 @@ class HttpProtocol(asyncio.Protocol):
         else:
             if self._request is not None and not self._request.method and self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(_HEAD_TOO_LARGE.status, str(_HEAD_TOO_LARGE))
+            elif self._patience is not None:
+                self._wait(self._patience)
+                self._patience = None
 
     def on_message_begin(self) -> None:
         self._request = Request()
         self._body = bytearray()
-        self._wait(HEAD_TIMEOUT)
+        self._patience = HEAD_TIMEOUT
 
     def on_url(self, url: bytes) -> None:
         assert self._request is not None
@@ -185,15 +193,12 @@ class HttpProtocol(asyncio.Protocol):
         assert request is not None
         if _head_size(request) > MAX_HEAD_BYTES:
             raise _HEAD_TOO_LARGE
-        url = httptools.parse_url(request.target.encode("latin-1"))
-        request.path = (url.path or b"/").decode("latin-1")
-        request.query = (url.query or b"").decode("latin-1")
-        request.arguments = dict(reversed(parse_qsl(request.query)))
+        request.path, request.query, request.arguments = _parts(request.target)
         request.method = self._parser.get_method().decode("latin-1")
         request.keep_alive = self._parser.should_keep_alive()
         if request.headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._wait(BODY_TIMEOUT)
+        self._patience = BODY_TIMEOUT
 
     def on_body(self, body: bytes) -> None:
         self._body += body
@@ -208,6 +213,7 @@ class HttpProtocol(asyncio.Protocol):
         request, self._request = self._request, None
         assert request is not None
         request.body = bytes(self._body)
+        self._patience = None
         self._stop_waiting()
         self._requests.append(request)
         if len(self._requests) > MAX_PIPELINED:
@@ -225,7 +231,7 @@ class HttpProtocol(asyncio.Protocol):
                 response = await self._gate.answer(request)
                 if self._transport is not None:
                     respond(self._transport, response, request)
-                self._requests.popleft()
+                self._requests.pop(0)
         finally:
             self._task = None
         if self._transport is not None and self._request is None:
@@ -245,6 +251,8 @@ class HttpProtocol(asyncio.Protocol):
             self._refuse(HTTPStatus.BAD_REQUEST, "An upgrade must not be sent ahead of an answer")
             return
         self._let_go()
+        # It knows this protocol: both would stay until the collector comes by.
+        del self._parser
         request.keep_alive = False
         refusal = self._gate.upgrade(request, transport, ahead)
         if refusal is not None:
@@ -261,4 +269,13 @@ _HEAD_TOO_LARGE = _TooLargeError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The heade
 
 
 def _head_size(request: Request) -> int:
-    return len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers.items())
+    headers = request.headers
+    return len(request.target) + sum(map(len, headers)) + sum(map(len, headers.values())) + 4 * len(headers)
+
+
+@functools.lru_cache(MAX_TARGETS)
+def _parts(target: str) -> tuple[str, str, Mapping[str, str]]:
+    """Take the target of a request apart: its path, its query and the arguments in that."""
+    url = httptools.parse_url(target.encode("latin-1"))
+    query = (url.query or b"").decode("latin-1")
+    return (url.path or b"/").decode("latin-1"), query, dict(reversed(parse_qsl(query)))

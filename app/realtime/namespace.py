@@ -1,14 +1,13 @@
 """The default namespace: sockets come and go, and each event of theirs becomes one call of a use-case."""
 
 import asyncio
+import secrets
 import time
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 import msgspec
-import socketio
-from socketio.exceptions import ConnectionRefusedError as Refused
 
 from app import events, metrics, tracing
 from app.auth.actor import Actor
@@ -25,9 +24,18 @@ from app.errors import (
 )
 from app.events import Event
 from app.realtime import acks
-from app.realtime.handlers import HANDLERS
+from app.realtime.handlers import EVENTS, HANDLERS
 from app.realtime.inbox import Inbox, Reply
-from app.realtime.packets import DISCONNECT, ClientEvent, MalformedEvent, TooLargeEvent, event_frame, message_frame
+from app.realtime.packets import (
+    DISCONNECT,
+    ClientEvent,
+    MalformedEvent,
+    TooLargeEvent,
+    connect_frame,
+    event_frame,
+    message_frame,
+    refusal_frame,
+)
 from app.realtime.sending import Sending
 from app.realtime.session import Session
 from app.schemas import ConnectAuth
@@ -37,10 +45,7 @@ from app.usecases.typing import Typing
 
 # A client that is not told to come back by itself has this long to read why.
 GRACE_AFTER_REFUSAL = 0.5
-
-
-class ConnectAbandonedError(Exception):
-    """A connect came to nothing and the transport is closed: the client comes back by itself."""
+RANDOM_BYTES = 15
 
 
 class Socket:
@@ -119,58 +124,58 @@ class Socket:
         self.typing.stop_all()
 
 
-class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
+class ChatNamespace:
     """All sockets of this pod, and what they may say."""
 
     def __init__(self, deps: Deps, supervisor: Supervisor) -> None:
-        super().__init__("/")
         self._deps = deps
         self._supervisor = supervisor
+        # By the ids of their sessions.
         self.sockets: dict[str, Socket] = {}
         self.sending = Sending(deps, supervisor)
-
-    async def trigger_event(self, event: str, sid: str, *args: Any) -> Any:
-        """Take an event about a client from python-socketio."""
-        if event == "connect":
-            with tracing.entry("connect", _traceparent(args[1])):
-                return await self._on_connect(sid, args[1])
-        return await self._on_disconnect(sid)
+        metrics.SOCKETS.set_function(lambda: len(self.sockets))
 
     # Connections
 
-    async def _on_connect(self, sid: str, auth: object) -> None:
-        session: Session = self.server.session_of(sid)
-        try:
-            async with self._deps.database.deadline():
-                actor = await sessions.authenticate_socket(self._deps, _token(auth))
-                socket = Socket(self, self._deps, actor, session)
-                too_many = await sessions.connect(self._deps, actor, socket)
-        except (Unauthorized, Forbidden) as error:
-            _count("connect", error.code)
-            self.close_later(session)
-            raise Refused(error.code.lower()) from error
-        except Exception as error:
-            # Not a refusal: the client shall come back by itself, so it is told nothing.
-            _count("connect", acks.failure(error, "connect").code)
-            await session.close()
-            raise ConnectAbandonedError from error
-        if too_many:
-            # Once this one is told that it is in: it may be among them.
-            asyncio.get_running_loop().call_soon(sessions.make_room, self._deps, socket.user_id, too_many)
-        if session.closed:
-            await sessions.disconnect(self._deps, socket)
-            raise ConnectAbandonedError
-        # From here to the CONNECT packet nothing is awaited, so that no event comes before it.
-        self.sockets[sid] = session.socket = socket
-        metrics.SOCKETS.set(len(self.sockets))
-        _count("connect")
-        socket.authorize(actor)
+    async def connect(self, session: Session, auth: object) -> None:
+        """Let a client in, or refuse it by a word; where neither can be it is cut, and comes back by itself."""
+        with tracing.entry("connect", _traceparent(auth)):
+            try:
+                async with self._deps.database.deadline():
+                    actor = await sessions.authenticate_socket(self._deps, _token(auth))
+                    socket = Socket(self, self._deps, actor, session)
+                    too_many = await sessions.connect(self._deps, actor, socket)
+            except Exception as error:  # noqa: BLE001 - `_not_let_in` logs it
+                await self._not_let_in(session, error)
+                return
+            if too_many:
+                # Once this one is told that it is in: it may be among them.
+                asyncio.get_running_loop().call_soon(sessions.make_room, self._deps, socket.user_id, too_many)
+            if session.closed:
+                await sessions.disconnect(self._deps, socket)
+                return
+            # Since `sessions.connect` nothing was awaited, so that no event comes before the client is told.
+            self.sockets[session.sid] = session.socket = socket
+            _count("connect")
+            socket.authorize(actor)
+            # Whoever knows the id of a session speaks for its client: a client is called by another one.
+            session.push(connect_frame(secrets.token_urlsafe(RANDOM_BYTES)))
 
-    async def _on_disconnect(self, sid: str) -> None:
-        socket = self.sockets.pop(sid, None)
-        if socket is None:
+    async def _not_let_in(self, session: Session, error: Exception) -> None:
+        failure = acks.failure(error, "connect")
+        _count("connect", failure.code)
+        tracing.describe(is_failure=True, error__type=failure.code)
+        if isinstance(failure, Unauthorized | Forbidden):
+            session.push(refusal_frame(failure.code.lower()))
+            self.close_later(session)
+        else:
+            # Not a refusal: the client shall come back by itself, so it is told nothing.
+            await session.close()
+
+    async def leave(self, socket: Socket) -> None:
+        """Take out a socket whose client has left, or whose connection is over."""
+        if self.sockets.pop(socket.socket_id, None) is None:
             return
-        metrics.SOCKETS.set(len(self.sockets))
         socket.over()
         socket.link.socket = None
         if not socket.link.closed:
@@ -231,7 +236,7 @@ def _count(event: str, outcome: str = "ok") -> None:
 
 def _known(event: str) -> str:
     """Give the name of an event, where it is one of ours."""
-    return event if event in HANDLERS or event == events.MESSAGE_SEND else "unknown"
+    return event if event in EVENTS else "unknown"
 
 
 def _traceparent(auth: object) -> str | None:

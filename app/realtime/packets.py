@@ -42,12 +42,15 @@ class MalformedEvent(ClientEvent):
     __slots__ = ()
 
 
+# One with a payload, as it is written by every client; others are read with more care.
+_PLAIN_CONNECT = "0{"
 # An event without attachments, with or without a number: python-socketio reads one of up to 100 digits.
 _PLAIN_EVENT = re.compile(r"2([0-9]{0,18})(?=\[)")
 _SEND = re.compile(r'2([0-9]{0,18})\["message:send",(\{.*\})\]', re.DOTALL)
 _command = msgspec.json.Decoder(SocketSendMessage)
 _arguments = msgspec.json.Decoder(list[Raw])
 _name = msgspec.json.Decoder(str)
+_object = msgspec.json.Decoder(dict[str, Any])
 
 _NAME = re.compile(r'\[\s*"([^"\\]{0,64})"\s*(?:,(.*))?', re.DOTALL)
 
@@ -107,6 +110,21 @@ def read_event(packet: str, max_bytes: int) -> tuple[str, ClientEvent, list[Raw]
         return None
 
 
+def connect_frame(socket_id: str) -> Frame:
+    """Write that a client is in; the id is text that JSON has as it is."""
+    return message_frame(b'0{"sid":"%b"}' % socket_id.encode())
+
+
+def refusal_frame(message: str) -> Frame:
+    """Write that a client is not let in, by a word that JSON has as it is."""
+    return message_frame(b'4{"message":"%b"}' % message.encode())
+
+
+def read_connect(packet: str | bytes) -> dict[str, Any] | None:
+    """Read what a client hands in that asks for a socket of the namespace `/`; None for all other packets."""
+    return _read_object(packet[1:]) if isinstance(packet, str) and packet.startswith(_PLAIN_CONNECT) else None
+
+
 class _Json:
     """The JSON of packets; it never raises on what a client sends."""
 
@@ -151,7 +169,7 @@ def packet_class(max_packet_bytes: int) -> type[Packet]:
 
 def _read_object(text: str) -> dict[str, Any] | None:
     try:
-        return msgspec.json.decode(text, type=dict[str, Any])
+        return _object.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
 

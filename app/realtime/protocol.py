@@ -1,11 +1,11 @@
-"""Socket.IO: python-socketio keeps the protocol, the events of clients take a shorter way into the namespace.
+"""Socket.IO: python-socketio keeps the protocol; clients come and go, and send their events, by a shorter way.
 
 All that is known of python-socketio's insides stands here and in `packets`; written for 5.18, and
 `tests/unit/test_hooks.py` fails where that changes.
 """
 
 import logging
-import secrets
+from collections.abc import Container
 from typing import Any
 
 import socketio
@@ -13,64 +13,26 @@ from socketio.packet import CONNECT_ERROR
 
 from app.deps import Deps
 from app.realtime.engine import MAX_MESSAGE_BYTES, Engine
-from app.realtime.namespace import ChatNamespace, ConnectAbandonedError
-from app.realtime.packets import MalformedEvent, packet_class, read_event, read_send
+from app.realtime.namespace import ChatNamespace
+from app.realtime.packets import MalformedEvent, packet_class, read_connect, read_event, read_send
 from app.realtime.session import Session
 from app.supervisor import Supervisor
 
 # The one namespace that there is.
 ROOT = "/"
-RANDOM_BYTES = 15
-# What the first request of a connection carried is of no use to anybody.
-_ENVIRON: dict[str, Any] = {}
 
 _log = logging.getLogger(__name__)
 
 
 class Clients(socketio.AsyncManager):  # type: ignore[misc]
-    """Which socket stands on which session: two tables, where python-socketio has rooms for each socket."""
+    """Which sockets there are, by the ids of their sessions: python-socketio has tables and rooms of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, sockets: Container[str]) -> None:
         super().__init__()
-        self._sockets: dict[str, str] = {}
-        self._sessions: dict[str, str] = {}
-        # Those that are on their way in or out.
-        self._pending: set[str] = set()
-
-    def get_namespaces(self) -> list[str]:
-        return [ROOT]
-
-    async def pre_connect(self, eio_sid: str, _: str) -> str | None:
-        if eio_sid in self._sockets:
-            return None
-        sid = secrets.token_urlsafe(RANDOM_BYTES)
-        self._sockets[eio_sid] = sid
-        self._sessions[sid] = eio_sid
-        self._pending.add(sid)
-        return sid
-
-    async def connect(self, sid: str, _: str) -> str:
-        self._pending.discard(sid)
-        return sid
-
-    def is_connected(self, sid: str | None, _: str) -> bool:
-        return sid in self._sessions and sid not in self._pending
+        self._sockets = sockets
 
     def sid_from_eio_sid(self, eio_sid: str, namespace: str) -> str | None:
-        return self._sockets.get(eio_sid) if namespace == ROOT else None
-
-    def eio_sid_from_sid(self, sid: str, _: str) -> str | None:
-        return self._sessions.get(sid)
-
-    def pre_disconnect(self, sid: str, namespace: str) -> str | None:  # noqa: ARG002 - passed by its name
-        self._pending.add(sid)
-        return self._sessions.get(sid)
-
-    def basic_disconnect(self, sid: str, _: str, **__: Any) -> None:
-        eio_sid = self._sessions.pop(sid, None)
-        if eio_sid is not None:
-            del self._sockets[eio_sid]
-        self._pending.discard(sid)
+        return eio_sid if namespace == ROOT and eio_sid in self._sockets else None
 
 
 class SocketIO(socketio.AsyncServer):  # type: ignore[misc]
@@ -80,8 +42,9 @@ class SocketIO(socketio.AsyncServer):  # type: ignore[misc]
 
     def __init__(self, deps: Deps, supervisor: Supervisor) -> None:
         self._max_packet_bytes = deps.settings.max_body_bytes
+        self.namespace = ChatNamespace(deps, supervisor)
         super().__init__(
-            client_manager=Clients(),
+            client_manager=Clients(self.namespace.sockets),
             # A driver that needs nothing else: `Engine` takes its place.
             async_mode="asgi",
             # One socket's events one after the other: their order is a promise.
@@ -96,33 +59,49 @@ class SocketIO(socketio.AsyncServer):  # type: ignore[misc]
             logger=False,
             engineio_logger=False,
         )
-        self.eio.on_open = self._on_open
+        # Whose clients have asked for a socket and are not answered yet.
+        self._connecting: set[Session] = set()
+        self.eio.on_message = self._handle_eio_message
+        self.eio.on_end = self._on_end
         self.eio.take_now = self._take_now
-        self.namespace = ChatNamespace(deps, supervisor)
-        self.register_namespace(self.namespace)
 
     def _engineio_server_class(self) -> type[Engine]:
         return Engine
 
-    def session_of(self, sid: str) -> Session:
-        """Give what carries a socket."""
-        return self.eio.sockets[self.manager.eio_sid_from_sid(sid, ROOT)]
-
-    def _on_open(self, eio_sid: str) -> None:
-        self.environ[eio_sid] = _ENVIRON
+    async def _on_end(self, session: Session) -> None:
+        self._binary_packet.pop(session.sid, None)
+        if session.socket is not None:
+            await self.namespace.leave(session.socket)
 
     async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
         session = self.eio.sockets.get(eio_sid)
-        if session is not None and namespace in {None, ROOT}:
-            if session.socket is not None:
-                raise ValueError("the socket is connected already")
-            session.has_asked = True
-            await super()._handle_connect(eio_sid, namespace, data)
-        elif session is not None:
-            refusal = {"message": "Invalid namespace"}
-            await self._send_packet(eio_sid, self.packet_class(CONNECT_ERROR, data=refusal, namespace=namespace))
+        if session is None:
+            return
+        if namespace not in {None, ROOT}:
+            await self._refuse(eio_sid, namespace, {"message": "Invalid namespace"})
             if session.socket is None:
                 self.namespace.close_later(session)
+        elif session.socket is not None:
+            raise ValueError("the socket is connected already")
+        elif session in self._connecting:
+            # One that polls may ask twice at the same time.
+            await self._refuse(eio_sid, namespace, "Unable to connect")
+        else:
+            session.has_asked = True
+            self._connecting.add(session)
+            try:
+                await self.namespace.connect(session, data)
+            finally:
+                self._connecting.discard(session)
+
+    async def _refuse(self, eio_sid: str, namespace: str | None, why: Any) -> None:
+        await self._send_packet(eio_sid, self.packet_class(CONNECT_ERROR, data=why, namespace=namespace))
+
+    async def _handle_disconnect(self, eio_sid: str, namespace: str | None, reason: Any = None) -> None:  # noqa: ARG002 - python-socketio's
+        session = self.eio.sockets.get(eio_sid)
+        if session is not None and session.socket is not None and namespace in {None, ROOT}:
+            self._binary_packet.pop(eio_sid, None)
+            await self.namespace.leave(session.socket)
 
     async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
         session = self.eio.sockets.get(eio_sid)
@@ -142,9 +121,11 @@ class SocketIO(socketio.AsyncServer):  # type: ignore[misc]
         if session.inbox is not None:
             await session.inbox.settle()
         try:
-            await super()._handle_eio_message(eio_sid, data)
-        except ConnectAbandonedError:
-            return
+            auth = read_connect(data) if socket is None else None
+            if auth is not None:
+                await self._handle_connect(eio_sid, None, auth)
+            else:
+                await super()._handle_eio_message(eio_sid, data)
         except Exception as error:  # noqa: BLE001 - the namespace raises nothing, so the packet was no packet
             if socket is not None:
                 await self.namespace.on_client_event(socket, MalformedEvent(), (), "")

@@ -308,4 +308,4 @@ class Session(AsyncSocket):  # type: ignore[misc]
         if self.wire is not None:
             self.wire.close()
             self.server.heartbeat.wait(self, CLOSE_PATIENCE)
-        await self.server.over(self, reason or self.server.reason.SERVER_DISCONNECT)
+        await self.server.on_end(self)

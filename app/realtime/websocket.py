@@ -5,7 +5,8 @@ Written for picows 2.3: its protocol object is handed a connection on which the 
 
 import asyncio
 import logging
-from typing import Any
+from collections.abc import Callable
+from http import HTTPStatus
 
 from picows import (
     WSAutoPingStrategy,
@@ -23,34 +24,47 @@ from app.realtime.engine import MAX_MESSAGE_BYTES, Engine
 from app.realtime.listener import Request
 from app.realtime.session import Session
 
-# Given a Logger, picows makes one for each connection, which costs more than all the rest.
-_LOG = logging.LoggerAdapter(logging.getLogger("picows"), {})
 _READ_BUFFER = 2048
 # Of what a fragmented message may consist.
 MAX_PARTS = 1024
 
 
+class _Log(logging.LoggerAdapter[logging.Logger]):
+    """Where picows tells what is wrong; given a Logger it would make one for each connection."""
+
+    def info(self, *_: object, **__: object) -> None:
+        """Pass over what is told of every connection."""
+
+
 class WebSocket(WSListener):
     """One WebSocket, and the session that it carries or is about to carry."""
 
-    __slots__ = ("_engine", "_is_text", "_parts", "_session", "_ws", "transport")
+    __slots__ = ("_answer", "_engine", "_is_text", "_parts", "_session", "_ws", "transport")
 
     def __init__(self, engine: Engine, session: Session | None, transport: asyncio.Transport) -> None:
         self.transport = transport
         self._engine = engine
         self._session = session
+        # What the upgrade is answered with.
+        self._answer = b""
         # The parts of a fragmented message.
         self._parts: list[bytes] | None = None
         self._is_text = False
 
     # What picows calls
 
+    def answer(self, answer: bytes) -> None:
+        """Keep the answer to the upgrade for a moment, so that it goes with what follows it."""
+        self._answer = bytes(answer)
+
     def on_ws_connected(self, ws: WSTransport) -> None:
         self._ws = ws
         self.transport.set_write_buffer_limits(high=self._engine.max_unsent_bytes)
+        answer, self._answer = self._answer, b""
         if self._session is None:
-            self._session = self._engine.open_over(self)
+            self._session = self._engine.open_over(self, answer)
         else:
+            self.transport.write(answer)
             self._session.upgrade_to(self)
 
     def on_ws_frame(self, _: WSTransport, frame: WSFrame) -> None:
@@ -124,41 +138,30 @@ def take_over(transport: asyncio.Transport, request: Request, websocket: WebSock
         None,
         _READ_BUFFER,
     )
-    protocol.connection_made(_Introduced(transport))
+    introduced = _Introduced(transport)
+    protocol.connection_made(introduced)
+    introduced.write = websocket.answer
     # uvloop keeps the last protocol that took bytes in place of a buffer: not the one with the request in it.
     transport.set_protocol(_NOBODY)
     transport.set_protocol(protocol)
     # Of the request picows is told what it needs: it keeps the headers for as long as the connection lasts.
-    head = _HEAD % request.headers["sec-websocket-key"].encode("latin-1")
-    for unread in (head, ahead):
-        _feed(protocol, unread)
+    unread = _HEAD % request.headers["sec-websocket-key"].encode("latin-1") + ahead
+    while unread:
+        buffer = protocol.get_buffer(-1)
+        part, unread = unread[: len(buffer)], unread[len(buffer) :]
+        buffer[: len(part)] = part
+        protocol.buffer_updated(len(part))
 
 
 _NOBODY = asyncio.Protocol()
+_LOG = _Log(logging.getLogger("picows"), {})
 
 
-class _Introduced:
-    """A transport for picows, which would ask it nine times about its socket, for a line in a log."""
-
-    __slots__ = ("_transport",)
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-
-    def get_extra_info(self, name: str) -> Any:
-        return _Descriptor(self._transport.get_extra_info("socket").fileno()) if name == "socket" else None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
-class _Descriptor(int):
-    """A socket, as far as picows needs one; uvloop has set what it would set."""
-
-    __slots__ = ()
+class _NoSocket:
+    """In the place of a socket, which picows asks for a line in a log; uvloop has set what it would set."""
 
     def fileno(self) -> int:
-        return self
+        return -1
 
     def setsockopt(self, *_: int) -> None:
         """Leave the socket as it is."""
@@ -167,17 +170,44 @@ class _Descriptor(int):
         return 0
 
 
+class _Introduced:
+    """A transport for picows, which shall write to that and not to the socket, as it does where there is TLS."""
+
+    __slots__ = ("_transport", "get_write_buffer_size", "write")
+
+    get_extra_info = {"socket": _NoSocket(), "ssl_object": True}.get
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        # picows looks this up once for frames, and anew for its answer.
+        self.write: Callable[[bytes], None] = transport.write
+        self.get_write_buffer_size = transport.get_write_buffer_size
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+
+class _Switching(WSUpgradeResponse):
+    """The answer to an upgrade; picows sets the header that is different each time."""
+
+    def __init__(self) -> None:
+        self.status = HTTPStatus.SWITCHING_PROTOCOLS
+        self.headers = self.create_101_response().headers
+
+    def to_bytes(self) -> bytearray:
+        return bytearray(_ANSWER % self.headers["Sec-WebSocket-Accept"].encode())
+
+
 # One for all: what is different in it is written anew before each use.
-_SWITCHING = WSUpgradeResponse.create_101_response({"Vary": "Origin"})
+_SWITCHING = _Switching()
+_ANSWER = (
+    b"HTTP/1.1 101 Switching Protocols\r\nVary: Origin\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Accept: %b\r\n\r\n"
+)
 _HEAD = (
     b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
 )
-
-
-def _feed(protocol: WSProtocol, data: bytes) -> None:
-    while data:
-        buffer = protocol.get_buffer(-1)
-        part, data = data[: len(buffer)], data[len(buffer) :]
-        buffer[: len(part)] = part
-        protocol.buffer_updated(len(part))

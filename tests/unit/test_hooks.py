@@ -2,10 +2,13 @@
 
 import ast
 import inspect
+import re
 from importlib.metadata import version
+from pathlib import Path
 
 import engineio
 import engineio.payload
+import picows
 import pytest
 import socketio
 from engineio.async_socket import AsyncSocket
@@ -23,17 +26,9 @@ from app.realtime.websocket import WebSocket
 HOOKS = [
     (Engine, engineio.AsyncServer, ["generate_id", "_handle_connect"]),
     (Session, AsyncSocket, ["send", "poll", "close", "schedule_ping", "check_ping_timeout"]),
-    (
-        SocketIO,
-        socketio.AsyncServer,
-        ["_engineio_server_class", "_handle_connect", "_handle_eio_message", "_handle_event"],
-    ),
-    (Clients, socketio.AsyncManager, ["get_namespaces", "pre_connect", "connect", "is_connected"]),
-    (
-        Clients,
-        socketio.AsyncManager,
-        ["sid_from_eio_sid", "eio_sid_from_sid", "pre_disconnect", "basic_disconnect"],
-    ),
+    (SocketIO, socketio.AsyncServer, ["_engineio_server_class", "_handle_eio_message"]),
+    (SocketIO, socketio.AsyncServer, ["_handle_connect", "_handle_disconnect", "_handle_event"]),
+    (Clients, socketio.AsyncManager, ["sid_from_eio_sid"]),
     (packet_class(1), socketio.packet.Packet, ["decode", "add_attachment"]),
     (WebSocket, WSListener, ["on_ws_connected", "on_ws_frame", "on_ws_disconnected"]),
     (WebSocket, WSListener, ["pause_writing", "resume_writing"]),
@@ -70,6 +65,14 @@ def test_the_parts_of_engineio_that_a_session_stands_in_for_are_still_used():
     assert {"translate_request", "make_response", "websocket"} <= set(engineio.async_drivers.asgi._async)
 
 
+def test_of_the_clients_socketio_asks_nothing_but_what_is_answered_here():
+    server = socketio.AsyncServer
+    read = [server._handle_eio_message, server._handle_event, server._handle_event_internal, server._handle_ack]
+    asked = re.findall(r"\.manager\.(\w+)", "".join(map(inspect.getsource, read)))
+    # What acknowledges an event of ours, which none asks for, is looked for and not found.
+    assert set(asked) == {"is_connected", "sid_from_eio_sid", "trigger_callback"}
+
+
 def test_a_session_has_all_that_engineio_reads_of_it():
     nodes = ast.walk(ast.parse(inspect.getsource(AsyncSocket)))
     owned = [node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
@@ -91,3 +94,17 @@ def test_redis_py_keeps_the_transport_and_the_parser_of_a_connection_where_links
     # Without a writer it has nothing to close any more.
     assert "if self._writer:" in inspect.getsource(AbstractConnection._close)
     assert "self._writer is not None" in inspect.getsource(AbstractConnection.is_connected.fget)
+
+
+def test_picows_asks_of_a_transport_what_it_is_given_and_writes_to_no_socket_of_its_own():
+    source = Path(picows.__file__).with_name("picows.pyx").read_text()
+    asked = set(re.findall(r"underlying_transport\.(\w+)", source))
+    # These are another library's transports', and what messages of more than 8 KiB are sent with, that we do not.
+    asked -= {"write_nocheck", "writelines_nocheck", "writelines"}
+    assert asked == {"get_extra_info", "get_write_buffer_size", "write", "close", "abort"}
+    assert source.count("send(self._socket") == 1
+    assert "if not self.is_secure and" in source
+    # The answer to an upgrade is held back a moment, frames never.
+    assert source.count("self.underlying_transport.write(response_bytes)") == 1
+    assert re.search(r"self\._tr_write = .*?underlying_transport\.write\n", source, re.DOTALL)
+    assert "self.is_secure = underlying_transport.get_extra_info('ssl_object') is not None" in source

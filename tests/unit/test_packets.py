@@ -2,7 +2,14 @@ import msgspec
 import pytest
 
 from app.events import Event
-from app.realtime.packets import ClientEvent, MalformedEvent, TooLargeEvent, event_frame, packet_class
+from app.realtime.packets import (
+    ClientEvent,
+    MalformedEvent,
+    TooLargeEvent,
+    event_frame,
+    packet_class,
+    read_connect,
+)
 
 LIMIT = 200
 Packet = packet_class(LIMIT)
@@ -70,3 +77,21 @@ def test_what_connect_carries_is_read_or_nothing():
 def test_acknowledgements_are_written():
     packet = Packet(packet_type=3, data=[{"ok": True, "message": msgspec.Raw(b'{"a":1}')}], namespace="/", id=4)
     assert packet.encode() == '34[{"ok":true,"message":{"a":1}}]'
+
+
+@pytest.mark.parametrize(
+    ("packet", "auth"),
+    [
+        ('0{"token":"x","more":[1]}', {"token": "x", "more": [1]}),
+        ("0{}", {}),
+        ('0{"token"', None),
+        ('0{"token":"\\ud800"}', None),
+        ('0 {"token":"x"}', None),
+        ('0/admin,{"token":"x"}', None),
+        ("0", None),
+        ('2["message:send",{}]', None),
+        (b'0{"token":"x"}', None),
+    ],
+)
+def test_a_plain_connect_is_read_and_all_else_is_left_to_who_reads_with_more_care(packet, auth):
+    assert read_connect(packet) == auth
