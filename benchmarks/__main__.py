@@ -23,7 +23,7 @@ from benchmarks.scenarios import Scenario
 FOLDER = Path(".data/benchmarks")
 RESULTS = Path(__file__).parent / "results"
 QUICK = Effort(rounds=2, warm_up=0.5, seconds=1.0)
-FULL = Effort(rounds=5, warm_up=2.0, seconds=5.0)
+FULL = Effort(rounds=5, warm_up=1.5, seconds=3.0)
 
 
 def main() -> None:
