@@ -35,11 +35,12 @@ class Bus:
     def __init__(self, url: Url) -> None:
         self._pool = ConnectionPool.from_url(
             url.reveal(),
-            protocol=2,
             socket_connect_timeout=CONNECT_TIMEOUT,
             socket_timeout=HEARTBEAT,
             retry=None,
         )
+        # As links need it, whatever the URL says.
+        self._pool.connection_kwargs["protocol"] = 2
         self._outgoing: list[Command] = []
         self._outgoing_ready = asyncio.Event()
         self._publisher_up = False

@@ -86,6 +86,8 @@ class Limits:
         # None waits longer than its patience, also if it came while others were under way.
         left = checks[0][2] + PATIENCE - time.monotonic()
         args = [part for _, rate, _ in checks for part in (1000 / rate.per_second, rate.burst)]
+        if left <= 0:
+            return [self._without_redis(check, TimeoutError()) for check in checks]
         try:
             async with asyncio.timeout(left):
                 waits = await self._script(keys=[key for key, _, _ in checks], args=args)

@@ -92,8 +92,6 @@ def connect(url: Url) -> Redis:
     """Make a client that connects when first used, and gives up soon when Redis is away."""
     pool = BlockingConnectionPool.from_url(
         url.reveal(),
-        # As links need it.
-        protocol=2,
         max_connections=POOL_SIZE,
         timeout=TIMEOUT,
         socket_timeout=TIMEOUT,
@@ -101,4 +99,6 @@ def connect(url: Url) -> Redis:
         retry=None,
         decode_responses=True,
     )
+    # As links need it, whatever the URL says.
+    pool.connection_kwargs["protocol"] = 2
     return GatheredRedis.from_pool(pool)

@@ -55,14 +55,14 @@ Told = Callable[[Stored | None, Exception | None], None]
 
 
 class Send:
-    """A message on its way; one whose `waiter` is cancelled before its turn is not written."""
+    """A message on its way; one that is given up before its turn is not written, and nobody told."""
 
-    __slots__ = ("message", "told", "waiter")
+    __slots__ = ("is_given_up", "message", "told")
 
-    def __init__(self, message: NewMessage, told: Told, waiter: asyncio.Future[Any] | None) -> None:
+    def __init__(self, message: NewMessage, told: Told, is_given_up: Callable[[], bool]) -> None:
         self.message = message
         self.told = told
-        self.waiter = waiter
+        self.is_given_up = is_given_up
 
 
 class Writer:
@@ -114,17 +114,17 @@ class Writer:
             else:
                 done.set_exception(error)
 
-        self.hand_over(message, told, done)
+        self.hand_over(message, told, done.cancelled)
         return done
 
-    def hand_over(self, message: NewMessage, told: Told, waiter: asyncio.Future[Any] | None = None) -> None:
+    def hand_over(self, message: NewMessage, told: Told, is_given_up: Callable[[], bool]) -> None:
         """Write a message soon; `told` is called in the order of `seq` once it is committed, or comes to nothing.
 
         Raises ServiceUnavailable where too much waits already.
         """
         if self._waiting >= MAX_WAITING:
             raise ServiceUnavailable
-        send = Send(message, told, waiter)
+        send = Send(message, told, is_given_up)
         self._waiting += 1
         line = self._under_way.get(message.conversation_id)
         if line is None:
@@ -156,7 +156,7 @@ class Writer:
         while self._queue and len(batch) < MAX_BATCH:
             send = self._queue.popleft()
             message = send.message
-            if send.waiter is not None and send.waiter.cancelled():
+            if send.is_given_up():
                 self._waiting -= 1
                 continue
             # The second of two under one id comes to see the first.

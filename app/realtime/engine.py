@@ -5,6 +5,7 @@ All that is known of python-engineio's insides stands here and in `session`; wri
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,6 +20,8 @@ from app.realtime.packets import websocket_frame
 from app.realtime.session import Session, Wire
 from app.realtime.session_ids import SessionIds
 from app.supervisor import Supervisor
+
+_log = logging.getLogger(__name__)
 
 # A packet past this ends the connection; one past MAX_BODY_BYTES is answered with an error.
 MAX_MESSAGE_BYTES = 1 << 20
@@ -98,10 +101,14 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent[:MAX_WRITES], self._unsent[MAX_WRITES:]
-        for session in unsent:
-            session.flush()
         if self._unsent:
             asyncio.get_running_loop().call_soon(self._flush)
+        for session in unsent:
+            try:
+                session.flush()
+            except Exception:  # noqa: BLE001 - it is logged, and the others are written to
+                _log.exception("a connection cannot be written to")
+                session.cut()
 
 
 class _Body:

@@ -27,7 +27,6 @@ class Reply:
         # JSON, once it is there.
         self.answer: bytes | None = None
 
-    @property
     def is_there(self) -> bool:
         return self.answer is not None
 
@@ -101,6 +100,8 @@ class Inbox:
             del self._replies[0]
             if first.number:
                 self._push(acknowledgement(first.number, first.answer))
+            # It is there, and need not be kept.
+            first.answer = b""
         if self._moved is not None:
             self._moved.set_result(None)
             self._moved = None

@@ -85,7 +85,7 @@ def read_send(packet: str, max_bytes: int) -> tuple[str, SocketSendMessage] | No
 
     Gives None for all else, and for what is wrong: these are read with more care.
     """
-    found = _SEND.match(packet)
+    found = _SEND.fullmatch(packet)
     if found is None or len(packet) * MAX_BYTES_PER_CHARACTER > max_bytes:
         return None
     try:

@@ -1,7 +1,8 @@
 """What sockets say, from the packet to its acknowledgement: handed to the writer, and answered from there.
 
-A message for which nothing must be waited for is handed over in the tick in which it came, without a task. The
-writer keeps the order within a conversation; who speaks in another one waits for what they said before.
+A message for which nothing must be waited for is handed over in the tick in which it came, without a task; limits
+and traces want one. The writer keeps the order within a conversation; who speaks in another one waits for what
+they said before.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from app.auth.actor import Actor
 from app.codec import decode
 from app.database import DEADLINE
 from app.deps import Deps
-from app.errors import ChatError, ServiceUnavailable
+from app.errors import ServiceUnavailable
 from app.realtime.inbox import Inbox, Reply
 from app.schemas import SocketSendMessage
 from app.supervisor import Supervisor
@@ -27,6 +28,7 @@ from app.usecases.typing import Typing
 
 # How often it is looked whether the writer takes too long.
 LOOK_INTERVAL = 0.5
+_ANSWER = f"answer {events.MESSAGE_SEND}"
 
 
 class Speaker(Protocol):
@@ -55,14 +57,15 @@ class Sending:
         self._deps = deps
         self._supervisor = supervisor
         self._is_limited = deps.settings.rate_limit_send.burst > 0
+        self._is_traced = tracing.is_on()
         # What is with the writer, by the time at which it is late.
         self._handed_over: deque[tuple[float, Speaker, Reply]] = deque()
         supervisor.loop("late answers", self._give_up_forever)
 
     @property
     def may_be_at_once(self) -> bool:
-        """Whether messages may be handed over at once: Redis is not asked first, and PostgreSQL is there."""
-        return not self._is_limited and not self._deps.database.is_away
+        """Whether messages may be handed over at once: nobody is asked or told first, and PostgreSQL is there."""
+        return not self._is_limited and not self._is_traced and not self._deps.database.is_away
 
     def send_now(self, speaker: Speaker, number: str, command: SocketSendMessage) -> bool:
         """Hand a message over at once; False where something must be waited for, or is wrong."""
@@ -73,9 +76,13 @@ class Sending:
             conversation_id = ids.from_wire(ids.CONVERSATION, command.conversation_id)
             if conversation_id != speaker.speaks_in and not inbox.is_settled:
                 return False
-            with tracing.entry(events.MESSAGE_SEND):
-                self._hand_over(speaker, number, conversation_id, command)
-        except ChatError:
+            outgoing = messages.Outgoing(self._deps, actor, conversation_id, command)
+        except Exception:  # noqa: BLE001 - it comes again where it is taken with care, and is told from there
+            return False
+        speaker.typing.stop(conversation_id)
+        try:
+            self._hand_over(speaker, number, conversation_id, outgoing)
+        except ServiceUnavailable:
             return False
         return True
 
@@ -91,15 +98,16 @@ class Sending:
         if conversation_id != speaker.speaks_in:
             await speaker.inbox.settle()
         await messages.admit_sender(self._deps, speaker.actor)
-        self._hand_over(speaker, number, conversation_id, command)
-
-    def _hand_over(self, speaker: Speaker, number: str, conversation_id: UUID, command: SocketSendMessage) -> None:
-        reply = Reply(number)
         outgoing = messages.Outgoing(self._deps, speaker.actor, conversation_id, command)
-        outgoing.hand_over(partial(self._told, speaker, reply, outgoing))
+        self._hand_over(speaker, number, conversation_id, outgoing)
+
+    def _hand_over(
+        self, speaker: Speaker, number: str, conversation_id: UUID, outgoing: messages.Outgoing
+    ) -> None:
+        reply = Reply(number)
+        outgoing.hand_over(partial(self._told, speaker, reply, outgoing), reply.is_there)
         speaker.inbox.expect(reply)
         speaker.speaks_in = conversation_id
-        speaker.typing.stop(conversation_id)
         self._handed_over.append((time.monotonic() + DEADLINE, speaker, reply))
 
     def _told(
@@ -113,35 +121,37 @@ class Sending:
         if message is not None:
             self._acknowledge(speaker, reply, message)
         elif error is not None:
-            self._fail(speaker, reply, error)
+            with tracing.follow(_ANSWER, "internal", (outgoing.message.traceparent,)):
+                self._fail(speaker, reply, error)
         else:
             self._supervisor.once("answer what was not stored", self._find(speaker, reply, outgoing))
 
     async def _find(self, speaker: Speaker, reply: Reply, outgoing: messages.Outgoing) -> None:
-        try:
-            async with self._deps.database.deadline():
-                found = await outgoing.find()
-        except Exception as error:  # noqa: BLE001 - `fail` logs it, and tells the client
-            self._fail(speaker, reply, error)
-        else:
-            self._acknowledge(speaker, reply, found)
+        with tracing.follow(_ANSWER, "internal", (outgoing.message.traceparent,)):
+            try:
+                async with self._deps.database.deadline():
+                    found = await outgoing.find()
+            except Exception as error:  # noqa: BLE001 - `fail` logs it, and tells the client
+                self._fail(speaker, reply, error)
+            else:
+                self._acknowledge(speaker, reply, found)
 
     @staticmethod
     def _acknowledge(speaker: Speaker, reply: Reply, message: Raw) -> None:
-        if not reply.is_there:
+        if not reply.is_there():
             speaker.succeed(events.MESSAGE_SEND)
             speaker.inbox.answer(reply, b'{"ok":true,"message":%b}' % bytes(message))
 
     @staticmethod
     def _fail(speaker: Speaker, reply: Reply, error: Exception) -> None:
-        if not reply.is_there:
+        if not reply.is_there():
             speaker.inbox.answer(reply, speaker.fail(events.MESSAGE_SEND, error))
 
     async def _give_up_forever(self) -> None:
-        """Have whoever waits too long come back later; what they said may still be stored."""
+        """Have whoever waits too long come back later: what they said is not stored, unless that has begun."""
         while True:
             await asyncio.sleep(LOOK_INTERVAL)
             now = time.monotonic()
-            while self._handed_over and (self._handed_over[0][2].is_there or self._handed_over[0][0] <= now):
+            while self._handed_over and (self._handed_over[0][2].is_there() or self._handed_over[0][0] <= now):
                 _, speaker, reply = self._handed_over.popleft()
                 self._fail(speaker, reply, ServiceUnavailable())

@@ -206,7 +206,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
         self.unsent.clear()
 
     def _end(self, reason: str) -> None:
-        """End a session whose client has gone, once all that it sent before is carried out."""
+        """End a session whose client has gone, once all that it sent before is carried out, or with the writer."""
         if self.inbox is not None and self.inbox.is_busy:
             self.inbox.end = reason
         else:
@@ -305,6 +305,9 @@ class Session(AsyncSocket):  # type: ignore[misc]
             self.queue.put_nowait(None)
         self.flush()
         self.write = _discard
+        if self.inbox is not None and self.inbox.is_empty and not self.inbox.is_busy:
+            # It knows this session: without it both go at once.
+            self.inbox = None
         if self.wire is not None:
             self.wire.close()
             self.server.heartbeat.wait(self, CLOSE_PATIENCE)

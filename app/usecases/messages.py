@@ -54,11 +54,12 @@ class Outgoing:
         self._actor = actor
         self.message = _new_message(actor, conversation_id, command)
 
-    def hand_over(self, told: Told) -> None:
+    def hand_over(self, told: Told, is_given_up: Callable[[], bool]) -> None:
         """Have it stored and announced; `told` is called once, with it as JSON, or an error, or neither.
 
-        With neither it was not stored now, and `find` tells why. Of one conversation messages are stored in the
-        order in which they were handed over. Raises ServiceUnavailable where too many wait.
+        With neither it was not stored now, and `find` tells why; given up before its turn it is never stored, and
+        nobody told. Of one conversation messages are stored in the order in which they were handed over. Raises
+        ServiceUnavailable where too many wait.
         """
 
         def on_told(stored: Stored | None, error: Exception | None) -> None:
@@ -69,7 +70,7 @@ class Outgoing:
                 error = failure
             told(sent, None if error is None else database.unavailable(error))
 
-        self._deps.writer.hand_over(self.message, on_told)
+        self._deps.writer.hand_over(self.message, on_told, is_given_up)
 
     def announce(self, stored: Stored) -> Raw:
         """Tell of a message that is committed; what ends a hiding is preceded by `conversation:new`."""

@@ -109,6 +109,31 @@ async def test_more_held_conversations_than_lines_hold_up_no_other(sends, user, 
     assert await asyncio.gather(*waiting) == [1] * len(held)
 
 
+async def test_what_is_given_up_before_its_turn_is_not_written(sends, user, other):
+    anna = user("anna")
+    held = await anna.group()
+    await ready(sends, held, anna.user_id)
+    told, given_up = [], set()
+    async with other.transaction():
+        await other.fetchrow(LOCK, UUID(held.removeprefix("conv_")))
+        begun = sends.submit(message(held, anna.user_id, "begun"), lambda stored: stored.seq)
+        for text in ("given up", "waiting"):
+            sends.hand_over(
+                message(held, anna.user_id, text),
+                lambda stored, error, text=text: told.append((text, stored.seq, error)),
+                lambda text=text: text in given_up,
+            )
+        given_up.add("given up")
+    assert await begun == 2
+
+    async def is_told() -> bool:
+        return bool(told)
+
+    await until(is_told, "the one that waits")
+    assert told == [("waiting", 3, None)]
+    assert await contents(other, held) == ["first", "begun", "waiting"]
+
+
 async def test_a_bad_row_fails_alone(sends, user, other):
     anna = user("anna")
     rooms = [await anna.group() for _ in range(5)]

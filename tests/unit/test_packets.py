@@ -9,6 +9,7 @@ from app.realtime.packets import (
     event_frame,
     packet_class,
     read_connect,
+    read_send,
 )
 
 LIMIT = 200
@@ -77,6 +78,26 @@ def test_what_connect_carries_is_read_or_nothing():
 def test_acknowledgements_are_written():
     packet = Packet(packet_type=3, data=[{"ok": True, "message": msgspec.Raw(b'{"a":1}')}], namespace="/", id=4)
     assert packet.encode() == '34[{"ok":true,"message":{"a":1}}]'
+
+
+@pytest.mark.parametrize(
+    ("packet", "wanted"),
+    [
+        ('21["message:send",{"conversationId":"c","content":"Hi"}]', ("1", "c", "Hi")),
+        ('2["message:send",{"content":"}]","conversationId":"c"}]', ("", "c", "}]")),
+        ('21["message:send",{"conversationId":"c","content":"Hi"}]garbage', None),
+        ('21["message:send",{"conversationId":"c","content":"Hi"}]]', None),
+        ('21["message:send",{"conversationId":"c","content":"Hi"}]\n', None),
+        ('21["message:send",{"conversationId":"c","content":"Hi"},{}]', None),
+        ('21["message:send",{"conversationId":"c"}]', None),
+        ('21["message:send", {"conversationId":"c","content":"Hi"}]', None),
+        ('21["message:edit",{"messageId":"m","content":"Hi"}]', None),
+        ("0{}", None),
+    ],
+)
+def test_a_plain_message_is_read_and_all_else_is_left_to_who_reads_with_more_care(packet, wanted):
+    found = read_send(packet, 10_000)
+    assert (None if found is None else (found[0], found[1].conversation_id, found[1].content)) == wanted
 
 
 @pytest.mark.parametrize(
