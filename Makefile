@@ -54,7 +54,7 @@ $(BENCH)/.installed: requirements/bench.txt pyproject.toml benchmarks/node/packa
 	@cd benchmarks/node && $(abspath $(BENCH))/bin/npm ci --no-progress --loglevel=error
 	@touch $@
 
-bench: $(BENCH)/.installed ## Compare the speed with Node's, in less than three minutes (Linux)
+bench: $(BENCH)/.installed ## Compare the speed with Node's, in less than two minutes (Linux)
 	@exec $(BENCH)/bin/python -m benchmarks
 
 bench-full: $(BENCH)/.installed ## The same with more rounds, more sockets and every scenario (half an hour)

@@ -105,7 +105,7 @@ class Comparison:
     ) -> Measurement:
         options = {"warm_up": self._effort.warm_up, "seconds": self._effort.seconds, **scenario.options}
         before = await peer.count_messages() if scenario.stores else 0
-        clients = self._clients(scenario, rooms, servers)
+        clients = self._clients(scenario, rooms, servers, options["warm_up"] + options["seconds"])
         measured = await self._load.run(scenario.mode, clients, servers, **options)
         if scenario.stores:
             stored = await peer.count_messages() - before
@@ -117,8 +117,10 @@ class Comparison:
                 raise LoadError(f"{measured['late']:.0f} messages came after a later one")
         return measured
 
-    def _clients(self, scenario: Scenario, rooms: Sequence[Room], servers: Sequence[Server]) -> list[Client]:
-        seconds = self._effort.warm_up + self._effort.seconds
+    @staticmethod
+    def _clients(
+        scenario: Scenario, rooms: Sequence[Room], servers: Sequence[Server], seconds: float
+    ) -> list[Client]:
         people = scenario.rooms * scenario.size
         tokens = 1 + int(seconds * MOST_CONNECTS_PER_SECOND / people) if scenario.new_tokens else 1
         return [

@@ -9,7 +9,7 @@ import jwt from 'jsonwebtoken';
 import pg from 'pg';
 import { Server } from 'socket.io';
 
-import { Forbidden, conversationsOf, forms } from './store.js';
+import { Forbidden, conversationsOf, forms, tellMaster } from './store.js';
 
 const POOL_SIZE = 16;
 const MOST_CHARACTERS = 8000;
@@ -85,7 +85,9 @@ async function count({ actor, conversations }, by, event) {
   try {
     const sockets = await publisher.hincrby(`online:${FORM}`, actor.userId, by);
     const turned = by > 0 ? sockets === 1 : sockets === 0;
-    if (turned && conversations.small.length) io.to(conversations.small).emit(event, { userId: actor.userId });
+    if (!turned) return;
+    await tellMaster(pool, event.replace(':', '.'), { userId: actor.userId });
+    if (conversations.small.length) io.to(conversations.small).emit(event, { userId: actor.userId });
   } catch (error) {
     console.error(error);
   }

@@ -51,6 +51,10 @@ export async function conversationsOf(pool, userId) {
   return { all, small: all.filter((_, place) => rows[place].is_small) };
 }
 
+export async function tellMaster(pool, event, payload) {
+  await pool.query({ name: 'outbox', text: OUTBOX, values: [event, JSON.stringify(payload)] });
+}
+
 async function typical(pool, sent) {
   const { conversationId, senderId, content, clientMessageId } = sent;
   const client = await pool.connect();
