@@ -57,7 +57,7 @@ $(BENCH)/.installed: requirements/bench.txt pyproject.toml benchmarks/node/packa
 bench: $(BENCH)/.installed ## Compare the speed with Node's, in less than two minutes (Linux)
 	@exec $(BENCH)/bin/python -m benchmarks
 
-bench-full: $(BENCH)/.installed ## The same with more rounds, more sockets and every scenario (half an hour)
+bench-full: $(BENCH)/.installed ## The same with more rounds, more sockets and every scenario (less than half an hour)
 	@exec $(BENCH)/bin/python -m benchmarks --full
 
 lock: install ## Renew the locked versions, with hashes
