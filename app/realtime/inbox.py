@@ -34,7 +34,7 @@ class Reply:
 class Inbox:
     """The messages of one socket that wait for their turn, and the acknowledgements that are still to come."""
 
-    __slots__ = ("_moved", "_push", "_replies", "_waiting", "end", "is_busy", "is_held")
+    __slots__ = ("_moved", "_push", "_replies", "_waiting", "is_busy", "is_held", "is_last")
 
     def __init__(self, push: Callable[[Frame], None]) -> None:
         self._push = push
@@ -47,8 +47,8 @@ class Inbox:
         self.is_busy = False
         # Whether the client is not read from.
         self.is_held = False
-        # Why the session ends once all is handled, if it does.
-        self.end: str | None = None
+        # Whether the session ends once all is handled.
+        self.is_last = False
 
     @property
     def is_settled(self) -> bool:

@@ -199,18 +199,18 @@ class Session(AsyncSocket):  # type: ignore[misc]
             self.upgrading = False
             return
         self._stop_writing()
-        self._end(self.server.reason.TRANSPORT_CLOSE)
+        self._end()
 
     def _stop_writing(self) -> None:
         self.write = _discard
         self.unsent.clear()
 
-    def _end(self, reason: str) -> None:
+    def _end(self) -> None:
         """End a session whose client has gone, once all that it sent before is carried out, or with the writer."""
         if self.inbox is not None and self.inbox.is_busy:
-            self.inbox.end = reason
+            self.inbox.is_last = True
         else:
-            self.server.supervisor.once("end a session", self.close(abort=True, reason=reason))
+            self.server.supervisor.once("end a session", self.close(abort=True))
 
     # What comes in over a WebSocket
 
@@ -224,7 +224,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
         elif kind == "3":
             self.schedule_ping()
         elif kind == "1":
-            self._end(self.server.reason.CLIENT_DISCONNECT)
+            self._end()
 
     def _take_upgrading(self, wire: Wire, kind: str, packet: str) -> None:
         if packet == "2probe":
@@ -258,8 +258,8 @@ class Session(AsyncSocket):  # type: ignore[misc]
             self.wire.transport.resume_reading()
         if inbox.is_empty:
             self.inbox = None
-        if inbox.end is not None:
-            await self.close(abort=True, reason=inbox.end)
+        if inbox.is_last:
+            await self.close(abort=True)
 
     # Its heartbeat
 
@@ -279,9 +279,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
         elif not self.has_asked:
             self.server.supervisor.once("close an idle connection", self.close())
         elif self.last_ping:
-            self.server.supervisor.once(
-                "close a silent connection", self.close(reason=self.server.reason.PING_TIMEOUT)
-            )
+            self.server.supervisor.once("close a silent connection", self.close())
         else:
             self.last_ping = True
             self.send_now(Packet(PING))
@@ -292,7 +290,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
     async def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:  # noqa: ARG002, FBT001, FBT002 - engineio's
         """End the connection, once what was written is out; socket.io-client connects again by itself.
 
-        With `abort` the client is gone, or has asked for it, and is told nothing.
+        With `abort` the client is gone, or has asked for it, and is told nothing. Nobody asks for what reason.
         """
         if self.closed:
             return

@@ -2,8 +2,9 @@ import asyncio
 import json
 
 import pytest
-from clients import ear, somebody, token, wire
+from clients import Rest, ear, somebody, token, wire
 from malformed import CASES
+from pods import pods
 
 NOT_UTF8 = {"broken UTF-8", "an encoded surrogate"}
 SOCKET_CASES = [case for case in CASES if case[0] not in NOT_UTF8]
@@ -81,6 +82,33 @@ async def test_sends_of_one_socket_are_stored_and_acknowledged_in_their_order(us
             answer = json.loads("[" + rest)[0]
             acknowledged.append((int(number), answer["message"]["content"], answer["message"]["seq"]))
     assert acknowledged == [(n, f"{n}", n + 1) for n in range(50)]
+
+
+@pytest.mark.parametrize("limit", ["0", "1000/s,1000"])
+async def test_what_one_socket_says_in_two_places_keeps_its_order_whether_it_is_counted_or_not(
+    servers, http, tmp_path, limit
+):
+    async with pods(servers.environment(RATE_LIMIT_SEND=limit), tmp_path, 1) as (pod,):
+        user_id = somebody()
+        anna = Rest(http, pod.http, user_id, token(user_id))
+        rooms = [await anna.group() for _ in range(2)]
+        async with wire(pod, auth(user_id)) as by_hand:
+            await by_hand.read_until("40")
+            said = []
+            for n in range(60):
+                # Three here, three there; every tenth is what was said just before, once more.
+                fresh = {"conversationId": rooms[n // 3 % 2], "content": f"{n}", "clientMessageId": f"{n}"}
+                said.append(said[-1] if n % 10 == 9 else fresh)
+                await by_hand.write(f'42{n}["message:send",{json.dumps(said[-1])}]')
+            answers = []
+            for n in range(60):
+                number, _, rest = (await by_hand.read_until("43"))[2:].partition("[")
+                assert int(number) == n
+                answers.append(json.loads("[" + rest)[0]["message"])
+    assert [answer["content"] for answer in answers] == [payload["content"] for payload in said]
+    for room in rooms:
+        seqs = {answer["content"]: answer["seq"] for answer in answers if answer["conversationId"] == room}
+        assert list(seqs.values()) == list(range(1, len(seqs) + 1))
 
 
 @pytest.mark.parametrize(
