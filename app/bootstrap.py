@@ -11,7 +11,7 @@ from app.bus import Bus
 from app.database import Database
 from app.deps import Deps
 from app.fanout import Fanout
-from app.gathering import Gathering
+from app.gathering import CONNECT_PAUSE, Gathering
 from app.health import Health
 from app.limits import Limits
 from app.outbox import Outbox
@@ -56,7 +56,9 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         receipts=Receipts(redis, fanout, supervisor),
         is_refused=Gathering(store.are_refused, lambda _: tracing.statement(store.REFUSED)),
         announce_presence=Gathering(
-            lambda asked: presence.announce_together(deps, asked), lambda _: tracing.statement(presence.CONTACTS)
+            lambda asked: presence.announce_together(deps, asked),
+            lambda _: tracing.statement(presence.CONTACTS),
+            pause=CONNECT_PAUSE,
         ),
     )
     fanout.welcome = lambda conversation_id, user_id: conversations.welcome(

@@ -16,7 +16,7 @@ from app.bus import Bus
 from app.canary import Canary
 from app.errors import Unauthorized
 from app.events import Change, Event
-from app.gathering import Gathering
+from app.gathering import CONNECT_PAUSE, Gathering
 from app.invitations import Invitations
 from app.news import Order
 from app.repair import Repair
@@ -51,7 +51,9 @@ class Fanout:
         self._left: set[str] = set()
         self._lingering: set[str] = set()
         # Whoever connects at the same time asks together.
-        self._admissions = Gathering(store.admissions, lambda _: tracing.statement(store.ADMISSIONS))
+        self._admissions = Gathering(
+            store.admissions, lambda _: tracing.statement(store.ADMISSIONS), pause=CONNECT_PAUSE
+        )
         self._subscribe = Gathering(self._subscribe_all, lambda _: tracing.command("SUBSCRIBE"))
         self._last_seqs = Gathering(_last_seqs, lambda _: tracing.statement(store.LAST_SEQS))
         bus.attach(self._on_message, self.repair.doubt)

@@ -34,7 +34,7 @@ from uuid import uuid4
 from redis.asyncio import Redis
 
 from app import presence_scripts, tracing
-from app.gathering import Gathering
+from app.gathering import CONNECT_PAUSE, Gathering
 from app.redis_client import AWAY, MOST_TOGETHER, Script
 
 LEASE_MS = 15_000
@@ -84,7 +84,9 @@ class Presence:
         self._knows_epoch = False
         self._script = Script(redis, presence_scripts.SOCKETS)
         # Both kinds in one queue: what happened to a user first must be first in Redis.
-        self._step = Gathering(self._take_steps, lambda _: tracing.command("EVALSHA"), MOST_TOGETHER)
+        self._step = Gathering(
+            self._take_steps, lambda _: tracing.command("EVALSHA"), MOST_TOGETHER, pause=CONNECT_PAUSE
+        )
         self._enter = Script(redis, presence_scripts.ENTER)
         self._leave = Script(redis, presence_scripts.LEAVE)
         self._settle = Script(redis, presence_scripts.SETTLE)

@@ -5,14 +5,16 @@
                     │         ▼
                   waiting ◀─ line: the conversation by itself, for as long as its head takes
 
-There is no timer: a lone send waits for nobody. A conversation is in one statement at a time, so that what one
-socket sends is stored in its order; what else comes for it waits, and then goes all together. Lines have
-connections of their own, so that a conversation that is held for seconds holds up nobody else.
+There is no timer: a lone send waits for nobody. No batch takes more than its share of what there is, so that one
+is written while those of the other are answered and speak again. A conversation is in one statement at a time, so
+that what one socket sends is stored in its order; what else comes for it waits, and then goes all together. Lines
+have connections of their own, so that a conversation that is held for seconds holds up nobody else.
 """
 
 import asyncio
 import contextvars
 import logging
+import math
 from collections import defaultdict, deque
 from collections.abc import Callable
 from datetime import datetime
@@ -78,6 +80,8 @@ class Writer:
         self._under_way: dict[UUID, deque[Send]] = {}
         self._waiting = 0
         self._batches = 0
+        # How many sends are in these.
+        self._in_batches = 0
         self._lines = asyncio.Semaphore(LINES)
         self._is_due = False
 
@@ -146,6 +150,7 @@ class Writer:
             batch = self._take()
             if batch:
                 self._batches += 1
+                self._in_batches += len(batch)
                 self._supervisor.once("write", self._write_batch(batch))
 
     def _take(self) -> list[Send]:
@@ -153,7 +158,8 @@ class Writer:
         batch: list[Send] = []
         mine: set[UUID] = set()
         names: set[tuple[UUID, str, str]] = set()
-        while self._queue and len(batch) < MAX_BATCH:
+        share = math.ceil((len(self._queue) + self._in_batches) / BATCHES)
+        while self._queue and len(batch) < min(share, MAX_BATCH):
             send = self._queue.popleft()
             message = send.message
             if send.is_given_up():
@@ -179,6 +185,7 @@ class Writer:
             busy = await self._write(store.SEND, batch)
         finally:
             self._batches -= 1
+            self._in_batches -= len(batch)
             lines: dict[UUID, list[Send]] = defaultdict(list)
             for send in busy:
                 lines[send.message.conversation_id].append(send)

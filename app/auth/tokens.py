@@ -3,7 +3,6 @@
 One that was verified is known until it expires: whether its user was deleted since is asked elsewhere, each time.
 """
 
-import functools
 import hashlib
 import logging
 import math
@@ -13,15 +12,13 @@ from collections import OrderedDict
 from typing import Any
 
 import jwt
-from jwt.algorithms import HMACAlgorithm
-from jwt.utils import base64url_encode
 
+from app.auth import jws
 from app.auth.actor import Actor
 from app.errors import Unauthorized
 from app.setting_types import Secret
 from app.settings import Settings
 
-ALGORITHM = "HS256"
 LEEWAY = 1.0
 PERMISSION_READ = "chat:read"
 PERMISSION_WRITE = "chat:write"
@@ -35,27 +32,16 @@ _log = logging.getLogger(__name__)
 warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
 
 
-class _HS256(HMACAlgorithm):
-    """HS256 that looks once whether a secret could be a key of another kind: PyJWT does so with every token."""
-
-    def __init__(self) -> None:
-        super().__init__(self.SHA256)
-        self._prepared = functools.cache(super().prepare_key)
-
-    def prepare_key(self, key: str | bytes) -> bytes:
-        return self._prepared(key)
-
-
 class TokenVerifier:
     """Turns a token into an Actor; why one is refused is logged and never told to the client."""
 
     def __init__(self, settings: Settings) -> None:
-        self._keys = [_key(settings.auth_jwt_secret)]
+        self._keys = [jws.key(settings.auth_jwt_secret.reveal())]
         if settings.auth_jwt_secret_previous is not None:
-            self._keys.append(_key(settings.auth_jwt_secret_previous))
+            self._keys.append(jws.key(settings.auth_jwt_secret_previous.reveal()))
         self._issuer = settings.auth_jwt_issuer
         self._audience = settings.auth_jwt_audience
-        self._jwt = jwt.PyJWT()
+        self._jwt = jws.reader()
         # Of a dict the oldest takes long to find, once many older ones were taken out.
         self._verified: OrderedDict[bytes, Actor] = OrderedDict()
         self._options: Any = {
@@ -98,18 +84,12 @@ class TokenVerifier:
         return self._jwt.decode(
             token,
             key,
-            algorithms=[ALGORITHM],
+            algorithms=[jws.ALGORITHM],
             issuer=self._issuer,
             audience=self._audience,
             leeway=LEEWAY,
             options=self._options,
         )
-
-
-def _key(secret: Secret) -> jwt.PyJWK:
-    key = jwt.PyJWK({"kty": "oct", "k": base64url_encode(secret.reveal().encode()).decode()}, ALGORITHM)
-    key.Algorithm = _HS256()
-    return key
 
 
 def _actor(claims: dict[str, Any]) -> Actor:
@@ -150,4 +130,4 @@ def issue(secret: Secret, issuer: str, audience: str | None, user_id: str, lifet
     }
     if audience:
         claims["aud"] = audience
-    return jwt.encode(claims, secret.reveal(), algorithm=ALGORITHM)
+    return jwt.encode(claims, secret.reveal(), algorithm=jws.ALGORITHM)

@@ -58,6 +58,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
         "server",
         "sid",
         "socket",
+        "transmit",
         "unsent",
         "upgraded",
         "upgrading",
@@ -83,8 +84,10 @@ class Session(AsyncSocket):  # type: ignore[misc]
         self.wire: Wire | None = None
         # On WebSocket, what takes frames; a session that polls has a queue instead.
         self.write: Callable[[bytes], None] | None = None
-        # Frames of this tick.
-        self.unsent: list[bytes] = []
+        # Frames of this tick: none, one, or several.
+        self.unsent: bytes | list[bytes] | None = None
+        # What takes bytes to the client.
+        self.transmit: Callable[[bytes], None] = _discard
         self.queue: ByteQueue | None = None
 
     # What goes out
@@ -123,15 +126,21 @@ class Session(AsyncSocket):  # type: ignore[misc]
             self.queue.put_nowait(packet)
 
     def _write_soon(self, frames: bytes) -> None:
-        if not self.unsent:
+        unsent = self.unsent
+        if unsent is None:
+            self.unsent = frames
             self.server.flush_soon(self)
-        self.unsent.append(frames)
+        elif isinstance(unsent, list):
+            unsent.append(frames)
+        else:
+            self.unsent = [unsent, frames]
 
     def flush(self) -> None:
         """Write what there is, all at once: a write costs more than what is written."""
-        unsent, self.unsent = self.unsent, []
-        if unsent and self.wire is not None:
-            self.wire.transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+        unsent = self.unsent
+        if unsent is not None:
+            self.unsent = None
+            self.transmit(b"".join(unsent) if isinstance(unsent, list) else unsent)
 
     def cut(self) -> None:
         """End the connection of a client that reads too slowly, and forget what it has not read."""
@@ -181,6 +190,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
         """Go on over a WebSocket, with what waited for a poll first."""
         self.wire = wire
         self.write = self._write_soon
+        self.transmit = wire.transport.write
         self.connected = self.upgraded = True
         self.upgrading = False
         queue, self.queue = self.queue, None
@@ -194,6 +204,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
         if self.wire is not wire:
             return
         self.wire = None
+        self.transmit = _discard
         self.due = self.due if not self.closed else 0
         if self.upgrading:
             self.upgrading = False
@@ -203,7 +214,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
 
     def _stop_writing(self) -> None:
         self.write = _discard
-        self.unsent.clear()
+        self.unsent = None
 
     def _end(self) -> None:
         """End a session whose client has gone, once all that it sent before is carried out, or with the writer."""

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import engineio
 import engineio.payload
+import jwt
 import picows
 import pytest
 import socketio
 from engineio.async_socket import AsyncSocket
+from jwt.algorithms import HMACAlgorithm
 from picows import WSListener
 from picows.picows import WSProtocol
 from redis._parsers.hiredis import _AsyncHiredisParser
 from redis.asyncio.connection import AbstractConnection, DefaultParser
 
+from app.auth import jws
 from app.realtime.engine import Engine
 from app.realtime.packets import packet_class
 from app.realtime.protocol import Clients, SocketIO
@@ -32,12 +35,20 @@ HOOKS = [
     (packet_class(1), socketio.packet.Packet, ["decode", "add_attachment"]),
     (WebSocket, WSListener, ["on_ws_connected", "on_ws_frame", "on_ws_disconnected"]),
     (WebSocket, WSListener, ["pause_writing", "resume_writing"]),
+    (jws._HS256, HMACAlgorithm, ["prepare_key", "sign"]),
+    (jws._JWS, jwt.PyJWS, ["_decode_base64url_segment"]),
 ]
 
 
 @pytest.mark.parametrize(
     ("package", "written_for"),
-    [("python-engineio", "4.15."), ("python-socketio", "5.18."), ("picows", "2.3."), ("redis", "8.1.")],
+    [
+        ("python-engineio", "4.15."),
+        ("python-socketio", "5.18."),
+        ("picows", "2.3."),
+        ("redis", "8.1."),
+        ("pyjwt", "2.15."),
+    ],
 )
 def test_the_versions_are_those_that_the_hooks_were_written_for(package, written_for):
     assert version(package).startswith(written_for)
@@ -108,3 +119,9 @@ def test_picows_asks_of_a_transport_what_it_is_given_and_writes_to_no_socket_of_
     assert source.count("self.underlying_transport.write(response_bytes)") == 1
     assert re.search(r"self\._tr_write = .*?underlying_transport\.write\n", source, re.DOTALL)
     assert "self.is_secure = underlying_transport.get_extra_info('ssl_object') is not None" in source
+
+
+def test_pyjwt_reads_tokens_by_the_object_that_is_put_in_the_place_of_its_own():
+    assert isinstance(jwt.PyJWT()._jws, jwt.PyJWS)
+    assert "self._jws.decode_complete(" in inspect.getsource(jwt.PyJWT.decode_complete)
+    assert inspect.getsource(jwt.PyJWS._load).count("self._decode_base64url_segment(") == 3

@@ -3,12 +3,14 @@ import hmac
 import json
 import time
 
+import hypothesis
 import jwt
 import pytest
 from clients import token
+from hypothesis import strategies
 from pods import INTERNAL_SECRET, ISSUER, SECRET, until
 
-from app.auth import tokens
+from app.auth import jws, tokens
 from app.auth.actor import Actor
 from app.auth.tokens import TokenVerifier, issue
 from app.errors import Unauthorized
@@ -198,3 +200,19 @@ def test_no_more_tokens_are_remembered_than_there_is_room_for(monkeypatch):
     assert verifier.verify(texts[2]) is actors[2]
     assert verifier.verify(texts[0]) is not actors[0]
     assert verifier.verify(texts[0]) == actors[0]
+
+
+LETTERS = strategies.text("ABgw089-_+/= \n", max_size=12).map(str.encode)
+
+
+@hypothesis.given(
+    LETTERS | strategies.binary(max_size=12) | strategies.binary(max_size=12).map(jws.base64url_encode)
+)
+def test_the_parts_of_a_token_are_read_as_pyjwt_reads_them(segment):
+    def read(reader):
+        try:
+            return reader._decode_base64url_segment(segment, "part")
+        except jwt.DecodeError as error:
+            return str(error)
+
+    assert read(jws._JWS) == read(jwt.PyJWS)
