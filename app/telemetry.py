@@ -39,9 +39,8 @@ def configure_logging(level: str, form: str) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(logging.getLevelName(level), logging.WARNING))
-    # These write an error for whatever a client does wrong; what goes wrong with us is caught before it.
-    for name in ("engineio.server", "picows"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # It writes an error for whatever a client does wrong; what goes wrong with us is caught before it.
+    logging.getLogger("engineio.server").setLevel(logging.CRITICAL)
 
 
 def warn_of_weak_secrets(names: list[str]) -> None:

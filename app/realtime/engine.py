@@ -14,9 +14,9 @@ import engineio.payload
 from engineio.packet import OPEN, Packet
 
 from app.codec import encode
+from app.realtime.frames import text_frame
 from app.realtime.heartbeat import Heartbeat
 from app.realtime.listener import Request, Response
-from app.realtime.packets import websocket_frame
 from app.realtime.session import Session, Wire
 from app.realtime.session_ids import SessionIds
 from app.supervisor import Supervisor
@@ -84,7 +84,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         """Open a session that begins with a WebSocket; what that begins with goes ahead, in one write."""
         session = Session(self, self.generate_id())
         session.attach(wire)
-        wire.transport.write(answer + websocket_frame(b"0" + self._open(session, "[]").encode()))
+        wire.transport.write(answer + text_frame(b"0" + self._open(session, "[]").encode()))
         return session
 
     def _open(self, session: Session, upgrades: str) -> str:

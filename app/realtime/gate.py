@@ -10,7 +10,7 @@ from app.health import Health
 from app.realtime.engine import Engine
 from app.realtime.foreign import ForeignSessions
 from app.realtime.listener import Request, Response, error
-from app.realtime.websocket import WebSocket, take_over
+from app.realtime.websocket import WebSocket
 from app.settings import Settings
 
 PATH = "/socket.io/"
@@ -67,7 +67,7 @@ class SocketGate:
             session_id = request.arguments.get("sid")
             session = None if session_id is None else self._engine.sockets.get(session_id)
             if session_id is None or (session is not None and session.may_upgrade):
-                take_over(transport, request, WebSocket(self._engine, session, transport), ahead)
+                WebSocket(self._engine, session, transport).take_over(request, ahead)
                 return None
             refusal = error(HTTPStatus.BAD_REQUEST, "The request is not of an open session")
         return self._with_cors(request, refusal)

@@ -13,6 +13,7 @@ from socketio.packet import Packet
 
 from app.codec import encode
 from app.events import Event
+from app.realtime.frames import text_frame
 from app.rooms import Frame
 from app.schemas import SocketSendMessage
 
@@ -62,17 +63,7 @@ def event_frame(event: Event) -> Frame:
 
 def message_frame(packet: bytes) -> Frame:
     """Write a Socket.IO packet for whoever gets it."""
-    return Frame(packet, websocket_frame(b"4" + packet))
-
-
-def websocket_frame(packet: bytes) -> bytes:
-    """Write an Engine.IO packet as one frame of text (RFC 6455, section 5.2), as servers do: without a mask."""
-    size = len(packet)
-    if size < 126:
-        return bytes((0x81, size)) + packet
-    if size < 1 << 16:
-        return b"\x81\x7e" + size.to_bytes(2, "big") + packet
-    return b"\x81\x7f" + size.to_bytes(8, "big") + packet
+    return Frame(packet, text_frame(b"4" + packet))
 
 
 def acknowledgement(number: str, answer: bytes) -> Frame:

@@ -16,8 +16,8 @@ from engineio.exceptions import QueueEmpty
 from engineio.packet import CLOSE, MESSAGE, NOOP, PING, Packet
 
 from app import metrics
+from app.realtime.frames import text_frame
 from app.realtime.inbox import Inbox
-from app.realtime.packets import websocket_frame
 from app.realtime.polling import ByteQueue
 from app.rooms import Frame
 
@@ -34,6 +34,12 @@ class Wire(Protocol):
     """A WebSocket, as far as a session knows it."""
 
     transport: asyncio.Transport
+
+    def hold(self) -> None:
+        """Take nothing more of the client."""
+
+    def go_on(self) -> None:
+        """Take what the client sends again."""
 
     def close(self) -> None:
         """Send what was written, say goodbye and close."""
@@ -121,7 +127,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
     def send_now(self, packet: Packet) -> None:
         """Send a packet of Engine.IO's or Socket.IO's."""
         if self.write is not None:
-            self.write(websocket_frame(packet.encode().encode()))
+            self.write(text_frame(packet.encode().encode()))
         elif self.queue is not None:
             self.queue.put_nowait(packet)
 
@@ -239,7 +245,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
 
     def _take_upgrading(self, wire: Wire, kind: str, packet: str) -> None:
         if packet == "2probe":
-            wire.transport.write(websocket_frame(b"3probe"))
+            wire.transport.write(text_frame(b"3probe"))
             # Ends the poll that waits: the client stops polling before it goes on.
             self.send_now(Packet(NOOP))
         elif kind == "5":
@@ -255,7 +261,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
             return
         if self.inbox.put(message) and self.wire is not None and not self.inbox.is_held:
             self.inbox.is_held = True
-            self.wire.transport.pause_reading()
+            self.wire.hold()
         if not self.inbox.is_busy:
             self.inbox.is_busy = True
             self.server.supervisor.once("handle what a client sent", self._handle(self.inbox))
@@ -264,9 +270,9 @@ class Session(AsyncSocket):  # type: ignore[misc]
         while (message := await inbox.next()) is not None:
             await self.server.on_message(self.sid, message)
         inbox.is_busy = False
-        if inbox.is_held and self.wire is not None and not self.wire.transport.is_closing():
+        if inbox.is_held and self.wire is not None:
             inbox.is_held = False
-            self.wire.transport.resume_reading()
+            self.wire.go_on()
         if inbox.is_empty:
             self.inbox = None
         if inbox.is_last:

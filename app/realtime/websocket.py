@@ -1,104 +1,76 @@
-"""WebSockets (RFC 6455): picows reads their frames, a session takes what they say.
-
-Written for picows 2.3: its protocol object is handed a connection on which the request was read already.
-"""
+"""WebSockets (RFC 6455): a connection whose upgrade was read becomes one, and a session takes what it says."""
 
 import asyncio
-import logging
-from collections.abc import Callable
-from http import HTTPStatus
+import hashlib
+from base64 import b64encode
 
-from picows import (
-    WSAutoPingStrategy,
-    WSCloseCode,
-    WSFrame,
-    WSListener,
-    WSMsgType,
-    WSTransport,
-    WSUpgradeResponse,
-    WSUpgradeResponseWithListener,
-)
-from picows.picows import WSProtocol  # type: ignore[attr-defined]
-
+from app.realtime import frames
 from app.realtime.engine import MAX_MESSAGE_BYTES, Engine
+from app.realtime.frames import ClientFrame, FrameError, read_frame
 from app.realtime.listener import Request
 from app.realtime.session import Session
 
-_READ_BUFFER = 2048
 # Of what a fragmented message may consist.
 MAX_PARTS = 1024
 
+_ANSWER = (
+    b"HTTP/1.1 101 Switching Protocols\r\nVary: Origin\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Accept: %b\r\n\r\n"
+)
+# By what a server shows that it has understood (RFC 6455, section 1.3).
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-class _Log(logging.LoggerAdapter[logging.Logger]):
-    """Where picows tells what is wrong; given a Logger it would make one for each connection."""
 
-    def info(self, *_: object, **__: object) -> None:
-        """Pass over what is told of every connection."""
-
-
-class WebSocket(WSListener):
+class WebSocket(asyncio.Protocol):
     """One WebSocket, and the session that it carries or is about to carry."""
 
-    __slots__ = ("_answer", "_engine", "_is_text", "_parts", "_session", "_ws", "transport")
+    __slots__ = ("_engine", "_is_held", "_is_text", "_parts", "_session", "_unread", "_wanted", "transport")
 
     def __init__(self, engine: Engine, session: Session | None, transport: asyncio.Transport) -> None:
         self.transport = transport
         self._engine = engine
         self._session = session
-        # What the upgrade is answered with.
-        self._answer = b""
+        # What came and is not taken yet, and how much of it there must be before it is looked at.
+        self._unread = bytearray()
+        self._wanted = 0
+        self._is_held = False
         # The parts of a fragmented message.
         self._parts: list[bytes] | None = None
         self._is_text = False
 
-    # What picows calls
-
-    def answer(self, answer: bytes) -> None:
-        """Keep the answer to the upgrade for a moment, so that it goes with what follows it."""
-        self._answer = bytes(answer)
-
-    def on_ws_connected(self, ws: WSTransport) -> None:
-        self._ws = ws
+    def take_over(self, request: Request, ahead: bytes) -> None:
+        """Answer an upgrade and go on with the connection; `ahead` was read of it already."""
+        self.transport.set_protocol(self)
         self.transport.set_write_buffer_limits(high=self._engine.max_unsent_bytes)
-        answer, self._answer = self._answer, b""
+        key = request.headers["sec-websocket-key"].encode("latin-1")
+        answer = _ANSWER % b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
         if self._session is None:
             self._session = self._engine.open_over(self, answer)
         else:
             self.transport.write(answer)
             self._session.upgrade_to(self)
+        if ahead:
+            self.data_received(ahead)
 
-    def on_ws_frame(self, _: WSTransport, frame: WSFrame) -> None:
-        if self._session is None:
-            return
-        kind = frame.msg_type
+    # What the transport calls
+
+    def data_received(self, data: bytes) -> None:
+        if self._unread:
+            self._unread += data
+            if self._is_held or len(self._unread) < self._wanted:
+                return
+            data, self._unread, self._wanted = bytes(self._unread), bytearray(), 0
         try:
-            if kind == WSMsgType.TEXT and frame.fin and self._parts is None:
-                self._session.take(self, frame.get_payload_as_utf8_text())
-            elif kind == WSMsgType.CLOSE:
-                self.close()
-            elif kind != WSMsgType.PONG:
-                self._take_part(self._session, kind, frame)
-        except ValueError:
-            # What is not UTF-8, a part of no message, or too much of one.
-            self.close()
+            taken = self._take_frames(data)
+        except FrameError as error:
+            self._close(error.code)
+        except UnicodeDecodeError:
+            self._close(frames.INVALID_TEXT)
+        else:
+            if taken < len(data):
+                self._unread += data[taken:]
 
-    def _take_part(self, session: Session, kind: WSMsgType, frame: WSFrame) -> None:
-        """Put a fragmented message together; raises ValueError where that cannot be."""
-        if (kind == WSMsgType.CONTINUATION) is (self._parts is None):
-            raise ValueError("this is no part of a message, or one within another")
-        if self._parts is None:
-            self._parts, self._is_text = [], kind == WSMsgType.TEXT
-        self._parts.append(frame.get_payload_as_bytes())
-        if sum(map(len, self._parts)) > MAX_MESSAGE_BYTES or len(self._parts) > MAX_PARTS:
-            raise ValueError("the message is too large")
-        if frame.fin:
-            message, self._parts = b"".join(self._parts), None
-            if self._is_text:
-                session.take(self, message.decode())
-            else:
-                session.take_message(message)
-
-    def on_ws_disconnected(self, _: WSTransport) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         session, self._session = self._session, None
         if session is not None:
             session.detach(self)
@@ -113,101 +85,68 @@ class WebSocket(WSListener):
 
     # What its session calls
 
+    def hold(self) -> None:
+        """Take nothing more of the client."""
+        self._is_held = True
+        self.transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Take what the client sends again, first what had come already."""
+        self._is_held = False
+        self.data_received(b"")
+        if not self._is_held and not self.transport.is_closing():
+            self.transport.resume_reading()
+
     def close(self) -> None:
         """Send what was written, say goodbye and close."""
-        self._ws.send_close(WSCloseCode.OK)
+        self._close(frames.NORMAL_CLOSURE)
+
+    def _close(self, code: int) -> None:
+        self.transport.write(frames.close_frame(code))
         self.transport.close()
 
+    # Reading
 
-def take_over(transport: asyncio.Transport, request: Request, websocket: WebSocket, ahead: bytes) -> None:
-    """Make a connection a WebSocket; `ahead` was read of it already."""
-    protocol = WSProtocol(
-        None,  # of clients: host, path
-        None,
-        False,
-        lambda _: WSUpgradeResponseWithListener(_SWITCHING, websocket),
-        _LOG,
-        True,  # end the connection where the listener fails
-        None,  # no deadline: the request is here
-        False,  # no pings of its own
-        0,
-        0,
-        WSAutoPingStrategy.PING_WHEN_IDLE,
-        True,  # answer pings
-        MAX_MESSAGE_BYTES,
-        None,
-        _READ_BUFFER,
-    )
-    introduced = _Introduced(transport)
-    protocol.connection_made(introduced)
-    introduced.write = websocket.answer
-    # uvloop keeps the last protocol that took bytes in place of a buffer: not the one with the request in it.
-    transport.set_protocol(_NOBODY)
-    transport.set_protocol(protocol)
-    # Of the request picows is told what it needs: it keeps the headers for as long as the connection lasts.
-    unread = _HEAD % request.headers["sec-websocket-key"].encode("latin-1") + ahead
-    while unread:
-        buffer = protocol.get_buffer(-1)
-        part, unread = unread[: len(buffer)], unread[len(buffer) :]
-        buffer[: len(part)] = part
-        protocol.buffer_updated(len(part))
+    def _take_frames(self, data: bytes) -> int:
+        """Take all frames that are there; gives where the rest begins.
 
+        Raises FrameError, and UnicodeDecodeError for text that is none.
+        """
+        begin = 0
+        while begin < len(data) and self._session is not None:
+            if self._is_held or self.transport.is_closing():
+                break
+            frame = read_frame(data, begin, MAX_MESSAGE_BYTES)
+            if isinstance(frame, int):
+                self._wanted = frame - begin
+                break
+            if frame.first == frames.WHOLE_TEXT and self._parts is None:
+                self._session.take(self, frame.payload.decode())
+            else:
+                self._take_other(self._session, frame)
+            begin = frame.end
+        return begin
 
-_NOBODY = asyncio.Protocol()
-_LOG = _Log(logging.getLogger("picows"), {})
+    def _take_other(self, session: Session, frame: ClientFrame) -> None:
+        if frame.kind == frames.PING:
+            self.transport.write(frames.pong_frame(frame.payload))
+        elif frame.kind == frames.CLOSE:
+            self.close()
+        elif frame.kind != frames.PONG:
+            self._take_part(session, frame)
 
-
-class _NoSocket:
-    """In the place of a socket, which picows asks for a line in a log; uvloop has set what it would set."""
-
-    def fileno(self) -> int:
-        return -1
-
-    def setsockopt(self, *_: int) -> None:
-        """Leave the socket as it is."""
-
-    def getsockopt(self, *_: int) -> int:
-        return 0
-
-
-class _Introduced:
-    """A transport for picows, which shall write to that and not to the socket, as it does where there is TLS."""
-
-    __slots__ = ("_transport", "get_write_buffer_size", "write")
-
-    get_extra_info = {"socket": _NoSocket(), "ssl_object": True}.get
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        # picows looks this up once for frames, and anew for its answer.
-        self.write: Callable[[bytes], None] = transport.write
-        self.get_write_buffer_size = transport.get_write_buffer_size
-
-    def close(self) -> None:
-        self._transport.close()
-
-    def abort(self) -> None:
-        self._transport.abort()
-
-
-class _Switching(WSUpgradeResponse):
-    """The answer to an upgrade; picows sets the header that is different each time."""
-
-    def __init__(self) -> None:
-        self.status = HTTPStatus.SWITCHING_PROTOCOLS
-        self.headers = self.create_101_response().headers
-
-    def to_bytes(self) -> bytearray:
-        return bytearray(_ANSWER % self.headers["Sec-WebSocket-Accept"].encode())
-
-
-# One for all: what is different in it is written anew before each use.
-_SWITCHING = _Switching()
-_ANSWER = (
-    b"HTTP/1.1 101 Switching Protocols\r\nVary: Origin\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Accept: %b\r\n\r\n"
-)
-_HEAD = (
-    b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
-)
+    def _take_part(self, session: Session, frame: ClientFrame) -> None:
+        """Put a fragmented message together; raises FrameError where that cannot be."""
+        if (frame.kind == frames.CONTINUATION) is (self._parts is None):
+            raise FrameError(frames.PROTOCOL_ERROR, "this is a part of no message, or one within another")
+        if self._parts is None:
+            self._parts, self._is_text = [], frame.kind == frames.TEXT
+        self._parts.append(frame.payload)
+        if sum(map(len, self._parts)) > MAX_MESSAGE_BYTES or len(self._parts) > MAX_PARTS:
+            raise FrameError(frames.TOO_LARGE, "the message is too large, or in too many parts")
+        if frame.is_last:
+            message, self._parts = b"".join(self._parts), None
+            if self._is_text:
+                session.take(self, message.decode())
+            else:
+                session.take_message(message)

@@ -56,7 +56,9 @@ def frame(opcode, payload, *, fin=True):
         length = bytes([0x80 | 126]) + size.to_bytes(2, "big")
     else:
         length = bytes([0x80 | 127]) + size.to_bytes(8, "big")
-    return bytes([(0x80 if fin else 0) | opcode]) + length + b"\0\0\0\0" + payload
+    mask = b"\x5a\x00\xff\x17"
+    masked = bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload))
+    return bytes([(0x80 if fin else 0) | opcode]) + length + mask + masked
 
 
 async def frames(reader):
@@ -168,27 +170,44 @@ async def test_frames_of_a_message_are_put_together(cluster):
         assert [(opcode, packet[:2]) for opcode, packet in sorted(answers)] == [(TEXT, b"40"), (10, b"be")]
 
 
+@pytest.mark.parametrize("pieces", [1, 7, 1000])
+async def test_frames_may_come_in_any_pieces(cluster, pieces):
+    connect = b"40" + json.dumps({"token": token(somebody()), "more": "x" * 2000}).encode()
+    pings = [f"2{'y' * number}".encode() for number in range(0, 120, 7)]
+    sent = b"".join(frame(PING, ping) for ping in pings) + frame(TEXT, connect)
+    async with websocket(cluster[0]) as (told, writer):
+        for begin in range(0, len(sent), pieces):
+            writer.write(sent[begin : begin + pieces])
+            await writer.drain()
+        assert [(await anext(told))[1] for _ in pings] == pings
+        assert (await anext(told))[1].startswith(b"40")
+
+
 @pytest.mark.parametrize(
-    "sent",
+    ("sent", "code"),
     [
-        frame(CONTINUATION, b"x"),
-        frame(TEXT, b"4", fin=False) + frame(TEXT, b"0"),
-        frame(TEXT, b"\xff\xfe"),
-        frame(TEXT, b"4" + b"x" * (1 << 20)),
-        frame(TEXT, b"4" + b"x" * 1_000_000, fin=False) + frame(CONTINUATION, b"x" * 100_000),
-        frame(TEXT, b"49"),
-        frame(TEXT, b"4nonsense"),
-        frame(BINARY, b"nobody asked for it"),
-        frame(3, b"there is no such frame"),
-        frame(CLOSE, b"\x03\xe8"),
-        b"\x81\x01x",
+        (frame(CONTINUATION, b"x"), 1002),
+        (frame(TEXT, b"4", fin=False) + frame(TEXT, b"0"), 1002),
+        (frame(TEXT, b"\xff\xfe"), 1007),
+        (frame(TEXT, b"\xff", fin=False) + frame(CONTINUATION, b"\xfe"), 1007),
+        (frame(TEXT, b"4" + b"x" * (1 << 20)), 1009),
+        (frame(TEXT, b"4" + b"x" * 1_000_000, fin=False) + frame(CONTINUATION, b"x" * 100_000), 1009),
+        (b"".join(frame(CONTINUATION if number else TEXT, b"4", fin=False) for number in range(1100)), 1009),
+        (frame(TEXT, b"49"), 1000),
+        (frame(TEXT, b"4nonsense"), 1000),
+        (frame(BINARY, b"nobody asked for it"), 1000),
+        (frame(3, b"there is no such frame"), 1002),
+        (frame(PING, b"x" * 126), 1002),
+        (frame(CLOSE, b"\x03\xe8"), 1000),
+        (frame(CLOSE, b""), 1000),
+        (b"\x81\x01x", 1002),
     ],
 )
-async def test_what_is_no_message_ends_the_connection_and_nothing_else(cluster, sent):
+async def test_what_is_no_message_ends_the_connection_and_nothing_else(cluster, sent, code):
     async with websocket(cluster[0]) as (told, writer):
         writer.write(sent)
-        packets = [packet async for opcode, packet in told if opcode == TEXT]
-        assert packets in ([], [b"1"])
+        packets = [(opcode, packet) async for opcode, packet in told]
+        assert packets in ([(CLOSE, code.to_bytes(2, "big"))], [(TEXT, b"1"), (CLOSE, code.to_bytes(2, "big"))])
     async with ear(cluster[0], somebody()) as other:
         assert await other.call("presence:ping", {}) == {"ok": True}
 
@@ -262,6 +281,19 @@ async def test_many_sends_of_one_socket_are_stored_and_acknowledged_in_their_ord
         assert [int(re.match(r"43(\d+)", packet)[1]) for packet in acknowledged] == list(range(50))
         stored = (await anna.get(f"/api/conversations/{room}/messages")).json["items"]
         assert [message["content"] for message in reversed(stored)] == [str(number) for number in range(50)]
+
+
+async def test_a_client_that_says_more_at_once_than_is_read_ahead_is_answered_in_order(cluster):
+    async with websocket(cluster[0]) as (told, writer):
+        connect = b"40" + json.dumps({"token": token(somebody())}).encode()
+        said = [f'42{number}["nothing"]'.encode() for number in range(2000)]
+        writer.write(b"".join(frame(TEXT, packet) for packet in [connect, *said]))
+        answered = []
+        while len(answered) < len(said):
+            packet = (await anext(told))[1]
+            if packet.startswith(b"43"):
+                answered.append(int(re.match(rb"43(\d+)", packet)[1]))
+        assert answered == list(range(2000))
 
 
 async def test_what_was_sent_before_the_end_of_a_connection_is_carried_out(user, cluster):

@@ -4,18 +4,14 @@ import ast
 import inspect
 import re
 from importlib.metadata import version
-from pathlib import Path
 
 import engineio
 import engineio.payload
 import jwt
-import picows
 import pytest
 import socketio
 from engineio.async_socket import AsyncSocket
 from jwt.algorithms import HMACAlgorithm
-from picows import WSListener
-from picows.picows import WSProtocol
 from redis._parsers.hiredis import _AsyncHiredisParser
 from redis.asyncio.connection import AbstractConnection, DefaultParser
 
@@ -24,7 +20,6 @@ from app.realtime.engine import Engine
 from app.realtime.packets import packet_class
 from app.realtime.protocol import Clients, SocketIO
 from app.realtime.session import Session
-from app.realtime.websocket import WebSocket
 
 HOOKS = [
     (Engine, engineio.AsyncServer, ["generate_id", "_handle_connect"]),
@@ -33,8 +28,6 @@ HOOKS = [
     (SocketIO, socketio.AsyncServer, ["_handle_connect", "_handle_disconnect", "_handle_event"]),
     (Clients, socketio.AsyncManager, ["sid_from_eio_sid"]),
     (packet_class(1), socketio.packet.Packet, ["decode", "add_attachment"]),
-    (WebSocket, WSListener, ["on_ws_connected", "on_ws_frame", "on_ws_disconnected"]),
-    (WebSocket, WSListener, ["pause_writing", "resume_writing"]),
     (jws._HS256, HMACAlgorithm, ["prepare_key", "sign"]),
     (jws._JWS, jwt.PyJWS, ["_decode_base64url_segment"]),
 ]
@@ -45,7 +38,6 @@ HOOKS = [
     [
         ("python-engineio", "4.15."),
         ("python-socketio", "5.18."),
-        ("picows", "2.3."),
         ("redis", "8.1."),
         ("pyjwt", "2.15."),
     ],
@@ -59,11 +51,9 @@ def test_the_versions_are_those_that_the_hooks_were_written_for(package, written
 )
 def test_what_is_overridden_is_still_there(ours, theirs, name):
     assert getattr(ours, name) is not getattr(theirs, name)
-    # What picows has was compiled, and tells nothing of its parameters.
-    if theirs is not WSListener:
-        taken = inspect.signature(getattr(ours, name)).parameters.values()
-        given = inspect.signature(getattr(theirs, name)).parameters.values()
-        assert [one.kind for one in taken] == [one.kind for one in given]
+    taken = inspect.signature(getattr(ours, name)).parameters.values()
+    given = inspect.signature(getattr(theirs, name)).parameters.values()
+    assert [one.kind for one in taken] == [one.kind for one in given]
 
 
 def test_the_parts_of_engineio_that_a_session_stands_in_for_are_still_used():
@@ -91,10 +81,6 @@ def test_a_session_has_all_that_engineio_reads_of_it():
     assert read <= set(dir(Session))
 
 
-def test_picows_can_be_handed_a_connection_that_has_begun():
-    assert {"connection_made", "get_buffer", "buffer_updated"} <= set(dir(WSProtocol))
-
-
 def test_redis_py_keeps_the_transport_and_the_parser_of_a_connection_where_links_take_them():
     assert {"_writer", "_parser"} <= set(AbstractConnection.__slots__)
     assert DefaultParser is _AsyncHiredisParser
@@ -105,20 +91,6 @@ def test_redis_py_keeps_the_transport_and_the_parser_of_a_connection_where_links
     # Without a writer it has nothing to close any more.
     assert "if self._writer:" in inspect.getsource(AbstractConnection._close)
     assert "self._writer is not None" in inspect.getsource(AbstractConnection.is_connected.fget)
-
-
-def test_picows_asks_of_a_transport_what_it_is_given_and_writes_to_no_socket_of_its_own():
-    source = Path(picows.__file__).with_name("picows.pyx").read_text()
-    asked = set(re.findall(r"underlying_transport\.(\w+)", source))
-    # These are another library's transports', and what messages of more than 8 KiB are sent with, that we do not.
-    asked -= {"write_nocheck", "writelines_nocheck", "writelines"}
-    assert asked == {"get_extra_info", "get_write_buffer_size", "write", "close", "abort"}
-    assert source.count("send(self._socket") == 1
-    assert "if not self.is_secure and" in source
-    # The answer to an upgrade is held back a moment, frames never.
-    assert source.count("self.underlying_transport.write(response_bytes)") == 1
-    assert re.search(r"self\._tr_write = .*?underlying_transport\.write\n", source, re.DOTALL)
-    assert "self.is_secure = underlying_transport.get_extra_info('ssl_object') is not None" in source
 
 
 def test_pyjwt_reads_tokens_by_the_object_that_is_put_in_the_place_of_its_own():
