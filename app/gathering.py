@@ -47,12 +47,17 @@ class Gathering(Generic[Q, A]):
 
     def __call__(self, question: Q) -> Awaitable[A]:
         """Ask; raises what asking raised, for all that were asked together."""
+        answer = self.ask(question)
+        return self._recorded(question, answer) if self._is_traced else answer
+
+    def ask(self, question: Q) -> asyncio.Future[A]:
+        """Ask, and leave no trace; answers come in the order of the questions."""
         answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, answer))
         if self._task is None:
             # A task of its own context: it must not be within the transaction of whoever asks first.
             self._task = asyncio.create_task(self._work(), context=contextvars.Context())
-        return self._recorded(question, answer) if self._is_traced else answer
+        return answer
 
     async def _recorded(self, question: Q, answer: asyncio.Future[A]) -> A:
         with self._step(question):

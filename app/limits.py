@@ -6,6 +6,7 @@ While Redis is away, or slower than 50 ms, a pod counts by itself.
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
@@ -73,13 +74,27 @@ class Limits:
 
     async def check(self, action: Action, user_id: str) -> None:
         """Count an action; raises RateLimited where it is one too many."""
-        rate = self._rates[action]
-        if rate.burst == 0:
+        if self._rates[action].burst:
+            _admit(action, await self._wait(self._check(action, user_id)))
+
+    def check_soon(self, action: Action, user_id: str, told: Callable[[Exception | None], None]) -> None:
+        """Count an action; `told` is called once, in the order of the calls, with what `check` would raise."""
+        if not self._rates[action].burst:
+            told(None)
             return
-        wait = await self._wait((f"chat:limit:{action}:{user_id}", rate, time.monotonic()))
-        if wait > 0:
-            metrics.of(metrics.RATE_LIMITED, action).inc()
-            raise RateLimited(wait)
+
+        def on_counted(wait: asyncio.Future[float]) -> None:
+            try:
+                _admit(action, wait.result())
+            except Exception as error:  # noqa: BLE001 - whoever asked makes of it what there is to make
+                told(error)
+            else:
+                told(None)
+
+        self._wait.ask(self._check(action, user_id)).add_done_callback(on_counted)
+
+    def _check(self, action: Action, user_id: str) -> _Check:
+        return f"chat:limit:{action}:{user_id}", self._rates[action], time.monotonic()
 
     async def _waits(self, checks: list[_Check]) -> list[Any]:
         """Give for each check the seconds to wait, 0 where the action may go on."""
@@ -119,3 +134,9 @@ class Limits:
         if len(self._zero) > MAX_REMEMBERED:
             del self._zero[next(iter(self._zero))]
         return max(0.0, wait)
+
+
+def _admit(action: Action, wait: float) -> None:
+    if wait > 0:
+        metrics.of(metrics.RATE_LIMITED, action).inc()
+        raise RateLimited(wait)

@@ -1,8 +1,8 @@
 """What sockets say, from the packet to its acknowledgement: handed to the writer, and answered from there.
 
-A message for which nothing must be waited for is handed over in the tick in which it came, without a task; limits
-and traces want one. The writer keeps the order within a conversation; who speaks in another one waits for what
-they said before.
+A message is handed over in the tick in which it came, or in which its limit was counted, without a task; traces
+want one. The writer keeps the order within a conversation; who speaks in another one waits for what they said
+before.
 """
 
 import asyncio
@@ -56,35 +56,43 @@ class Sending:
     def __init__(self, deps: Deps, supervisor: Supervisor) -> None:
         self._deps = deps
         self._supervisor = supervisor
-        self._is_limited = deps.settings.rate_limit_send.burst > 0
         self._is_traced = tracing.is_on()
-        # What is with the writer, by the time at which it is late.
-        self._handed_over: deque[tuple[float, Speaker, Reply]] = deque()
+        # What is not acknowledged yet, by the time at which it is late.
+        self._under_way: deque[tuple[float, Speaker, Reply]] = deque()
         supervisor.loop("late answers", self._give_up_forever)
 
     @property
     def may_be_at_once(self) -> bool:
-        """Whether messages may be handed over at once: nobody is asked or told first, and PostgreSQL is there."""
-        return not self._is_limited and not self._is_traced and not self._deps.database.is_away
+        """Whether messages may go their way without a task: nobody is told first, and PostgreSQL is there."""
+        return not self._is_traced and not self._deps.database.is_away
 
     def send_now(self, speaker: Speaker, number: str, command: SocketSendMessage) -> bool:
-        """Hand a message over at once; False where something must be waited for, or is wrong."""
-        inbox, actor = speaker.inbox, speaker.actor
-        if not actor.can_write or not inbox.has_room:
+        """Hand a message over as soon as it is counted; False where more must be waited for, or it is wrong."""
+        inbox = speaker.inbox
+        if not inbox.has_room:
             return False
         try:
             conversation_id = ids.from_wire(ids.CONVERSATION, command.conversation_id)
             if conversation_id != speaker.speaks_in and not inbox.is_settled:
                 return False
-            outgoing = messages.Outgoing(self._deps, actor, conversation_id, command)
+            outgoing = messages.Outgoing(self._deps, speaker.actor, conversation_id, command)
         except Exception:  # noqa: BLE001 - it comes again where it is taken with care, and is told from there
             return False
         speaker.typing.stop(conversation_id)
-        try:
-            self._hand_over(speaker, number, conversation_id, outgoing)
-        except ServiceUnavailable:
-            return False
+        reply = self._expect(speaker, number, conversation_id)
+        messages.admit_soon(self._deps, speaker.actor, partial(self._admitted, speaker, reply, outgoing))
         return True
+
+    def _admitted(
+        self, speaker: Speaker, reply: Reply, outgoing: messages.Outgoing, error: Exception | None
+    ) -> None:
+        if error is None and not reply.is_there():
+            try:
+                outgoing.hand_over(partial(self._told, speaker, reply, outgoing), reply.is_there)
+            except ServiceUnavailable as refusal:
+                error = refusal
+        if error is not None:
+            self._fail(speaker, reply, error)
 
     async def send(self, speaker: Speaker, number: str, payload: Raw) -> None:
         """Hand a message over when its turn has come.
@@ -99,16 +107,15 @@ class Sending:
             await speaker.inbox.settle()
         await messages.admit_sender(self._deps, speaker.actor)
         outgoing = messages.Outgoing(self._deps, speaker.actor, conversation_id, command)
-        self._hand_over(speaker, number, conversation_id, outgoing)
+        self._admitted(speaker, self._expect(speaker, number, conversation_id), outgoing, None)
 
-    def _hand_over(
-        self, speaker: Speaker, number: str, conversation_id: UUID, outgoing: messages.Outgoing
-    ) -> None:
+    def _expect(self, speaker: Speaker, number: str, conversation_id: UUID) -> Reply:
+        """Keep the place of an acknowledgement, and remember when it is late."""
         reply = Reply(number)
-        outgoing.hand_over(partial(self._told, speaker, reply, outgoing), reply.is_there)
         speaker.inbox.expect(reply)
         speaker.speaks_in = conversation_id
-        self._handed_over.append((time.monotonic() + DEADLINE, speaker, reply))
+        self._under_way.append((time.monotonic() + DEADLINE, speaker, reply))
+        return reply
 
     def _told(
         self,
@@ -152,6 +159,6 @@ class Sending:
         while True:
             await asyncio.sleep(LOOK_INTERVAL)
             now = time.monotonic()
-            while self._handed_over and (self._handed_over[0][2].is_there() or self._handed_over[0][0] <= now):
-                _, speaker, reply = self._handed_over.popleft()
+            while self._under_way and (self._under_way[0][2].is_there() or self._under_way[0][0] <= now):
+                _, speaker, reply = self._under_way.popleft()
                 self._fail(speaker, reply, ServiceUnavailable())

@@ -13,7 +13,7 @@ from app.auth import policy
 from app.auth.actor import Actor
 from app.codec import encode, reject
 from app.deps import Deps
-from app.errors import Conflict, NotFound, ServiceUnavailable, Unauthorized
+from app.errors import Conflict, Forbidden, NotFound, ServiceUnavailable, Unauthorized
 from app.limits import Action
 from app.models import Message
 from app.schemas import EditMessage, MessagePage, MessageView, SendMessage
@@ -41,6 +41,16 @@ async def admit_sender(deps: Deps, actor: Actor) -> None:
     """Let somebody send a message now; raises Forbidden and RateLimited."""
     policy.require_write(actor)
     await deps.limits.check(Action.SEND, actor.user_id)
+
+
+def admit_soon(deps: Deps, actor: Actor, told: Callable[[Exception | None], None]) -> None:
+    """Let somebody send a message; `told` is called once, in the order of the calls, with what forbids it."""
+    try:
+        policy.require_write(actor)
+    except Forbidden as error:
+        told(error)
+    else:
+        deps.limits.check_soon(Action.SEND, actor.user_id, told)
 
 
 class Outgoing:

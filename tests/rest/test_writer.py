@@ -169,6 +169,7 @@ async def test_where_a_batch_goes_one_by_one_nothing_overtakes_what_was_held(sen
         return found
 
     monkeypatch.setattr(sends, "_run", run_and_let_go)
+    monkeypatch.setattr(writer, "BATCHES", 1)
     said = [(held, "1"), (spoilt, "NUL \x00"), (held, "2"), (spoilt, "good"), (held, "3")]
     answers = await asyncio.gather(
         *(sends.submit(message(room, anna.user_id, content), lambda stored: stored.seq) for room, content in said),
