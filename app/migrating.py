@@ -34,7 +34,7 @@ async def migrate(url: Url) -> None:
         await apply_migrations(config=config)
         await Tortoise.close_connections()
     finally:
-        await lock.close()
+        await lock.close(timeout=database.CONNECT_TIMEOUT)
 
 
 async def migrate_when_there(url: Url) -> None:
