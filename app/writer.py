@@ -159,7 +159,10 @@ class Writer:
         mine: set[UUID] = set()
         names: set[tuple[UUID, str, str]] = set()
         share = math.ceil((len(self._queue) + self._in_batches) / BATCHES)
-        while self._queue and len(batch) < min(share, MAX_BATCH):
+        while self._queue and len(batch) < MAX_BATCH:
+            # What else there is for its conversations must wait for it, and goes along.
+            if len(batch) >= share and self._queue[0].message.conversation_id not in mine:
+                break
             send = self._queue.popleft()
             message = send.message
             if send.is_given_up():

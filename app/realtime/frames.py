@@ -13,6 +13,10 @@ PROTOCOL_ERROR = 1002
 INVALID_TEXT = 1007
 TOO_LARGE = 1009
 
+# Those that may be sent, and those that others may give a meaning (section 7.4.2).
+_CODES = frozenset({*range(1000, 1004), *range(1007, 1015)})
+_FIRST_CODE_OF_OTHERS, _LAST_CODE = 3000, 4999
+
 _OPCODE = 0x0F
 _RESERVED = 0x70
 _IS_CONTROL = 0x08
@@ -23,6 +27,7 @@ _SHORTEST = 6
 # The length of a longer payload stands in the bytes that follow.
 _MOST_IN_ONE_BYTE = 125
 _IN_TWO_BYTES = 126
+_LEAST_IN_EIGHT_BYTES = 1 << 16
 
 
 class FrameError(ValueError):
@@ -68,12 +73,25 @@ def read_frame(data: bytes, begin: int, max_payload: int) -> ClientFrame | int:
         if there < start:
             return start
         size = int.from_bytes(data[begin + 2 : begin + 2 + wide], "big")
+        if size <= _MOST_IN_ONE_BYTE or (wide > 2 and not _LEAST_IN_EIGHT_BYTES <= size < 1 << 63):
+            raise FrameError(PROTOCOL_ERROR, "a length is written as shortly as it can be")
         if size > max_payload:
             raise FrameError(TOO_LARGE, f"it is larger than {max_payload} bytes")
     end = start + size
     if there < end:
         return end
     return ClientFrame(first, _unmask(data[start:end], data[start - 4 : start]), end)
+
+
+def read_close(payload: bytes) -> int:
+    """Read why a client says goodbye; raises FrameError, and UnicodeDecodeError for words that are no text."""
+    if not payload:
+        return NORMAL_CLOSURE
+    code = int.from_bytes(payload[:2], "big")
+    if len(payload) < 2 or not (code in _CODES or _FIRST_CODE_OF_OTHERS <= code <= _LAST_CODE):
+        raise FrameError(PROTOCOL_ERROR, "there is no such reason")
+    payload[2:].decode()
+    return code
 
 
 def _unmask(payload: bytes, mask: bytes) -> bytes:
@@ -88,7 +106,7 @@ def text_frame(payload: bytes) -> bytes:
     size = len(payload)
     if size <= _MOST_IN_ONE_BYTE:
         return bytes((WHOLE_TEXT, size)) + payload
-    if size < 1 << 16:
+    if size < _LEAST_IN_EIGHT_BYTES:
         return b"\x81\x7e" + size.to_bytes(2, "big") + payload
     return b"\x81\x7f" + size.to_bytes(8, "big") + payload
 

@@ -3,6 +3,9 @@
 import asyncio
 from typing import Any
 
+from engineio.exceptions import QueueEmpty
+from engineio.packet import Packet
+
 
 class ByteQueue(asyncio.Queue[Any]):
     """The queue of a session that polls, which knows how many bytes wait in it."""
@@ -19,6 +22,20 @@ class ByteQueue(asyncio.Queue[Any]):
         item = super()._get()
         self.bytes -= _size(item)
         return item
+
+    async def take(self, patience: float) -> list[Packet]:
+        """Wait for something and give all that is there; raises QueueEmpty where nothing comes in so many seconds.
+
+        None in the queue ends the wait, and is not given.
+        """
+        try:
+            async with asyncio.timeout(patience):
+                packets = [await self.get()]
+        except (TimeoutError, asyncio.CancelledError) as error:
+            raise QueueEmpty from error
+        while not self.empty():
+            packets.append(self.get_nowait())
+        return [packet for packet in packets if packet is not None]
 
     def discard(self) -> None:
         """Let go of all that waits."""

@@ -54,18 +54,22 @@ class RealtimeServer:
         if not open_sockets:
             return
         _log.info("moving %d sockets to other pods", len(open_sockets))
+        loop = asyncio.get_running_loop()
         pause = self._deps.settings.drain_timeout * DRAIN_SHARE / len(open_sockets)
-        await open_sockets[0].link.close()
-        for socket in open_sockets[1:]:
-            await asyncio.sleep(pause)
-            await socket.link.close()
+        due = loop.time()
+        async with asyncio.TaskGroup() as closing:
+            for socket in open_sockets:
+                await asyncio.sleep(max(0.0, due - loop.time()))
+                due += pause
+                closing.create_task(socket.link.close())
 
     async def stop(self) -> None:
         """Take no connections any more and end those that are left."""
         if self._server is not None:
             self._server.close()
-        for session in list(self._io.eio.sockets.values()):
-            await session.close()
+        async with asyncio.TaskGroup() as closing:
+            for session in list(self._io.eio.sockets.values()):
+                closing.create_task(session.close())
         for connection in list(self._requesting):
             connection.close()
         await self._foreign.close()

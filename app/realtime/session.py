@@ -36,7 +36,7 @@ class Wire(Protocol):
     transport: asyncio.Transport
 
     def hold(self) -> None:
-        """Take nothing more of the client."""
+        """Take nothing more of the client for now."""
 
     def go_on(self) -> None:
         """Take what the client sends again."""
@@ -164,18 +164,9 @@ class Session(AsyncSocket):  # type: ignore[misc]
 
     async def poll(self) -> list[Packet]:
         """Wait for what a poll is answered with; raises QueueEmpty where it comes to nothing."""
-        # The session may be on WebSocket before this goes on.
-        queue = self.queue
-        if queue is None:
+        if self.queue is None:
             raise QueueEmpty
-        try:
-            async with asyncio.timeout(self.server.ping_interval + self.server.ping_timeout):
-                packets = [await queue.get()]
-        except (TimeoutError, asyncio.CancelledError) as error:
-            raise QueueEmpty from error
-        while not queue.empty():
-            packets.append(queue.get_nowait())
-        return [packet for packet in packets if packet is not None]
+        return await self.queue.take(self.server.ping_interval + self.server.ping_timeout)
 
     # How it is carried
 
@@ -211,12 +202,21 @@ class Session(AsyncSocket):  # type: ignore[misc]
             return
         self.wire = None
         self.transmit = _discard
+        if self.inbox is not None:
+            self.inbox.is_held = False
         self.due = self.due if not self.closed else 0
         if self.upgrading:
             self.upgrading = False
             return
         self._stop_writing()
         self._end()
+
+    def part(self, wire: Wire) -> None:
+        """Know that a WebSocket is about to say goodbye: write what waits, and end with it."""
+        if self.wire is wire and not self.upgrading and not self.closed:
+            self.flush()
+            self._stop_writing()
+            self._end()
 
     def _stop_writing(self) -> None:
         self.write = _discard
@@ -226,7 +226,8 @@ class Session(AsyncSocket):  # type: ignore[misc]
         """End a session whose client has gone, once all that it sent before is carried out, or with the writer."""
         if self.inbox is not None and self.inbox.is_busy:
             self.inbox.is_last = True
-        else:
+        elif not self.closing:
+            self.closing = True
             self.server.supervisor.once("end a session", self.close(abort=True))
 
     # What comes in over a WebSocket
@@ -247,11 +248,19 @@ class Session(AsyncSocket):  # type: ignore[misc]
         if packet == "2probe":
             wire.transport.write(text_frame(b"3probe"))
             # Ends the poll that waits: the client stops polling before it goes on.
-            self.send_now(Packet(NOOP))
+            if self.queue is not None and self.queue.empty():
+                self.send_now(Packet(NOOP))
         elif kind == "5":
             self.attach(wire)
         else:
             wire.close()
+
+    def take_binary(self, wire: Wire, message: bytes) -> None:
+        """Take in a message of bytes."""
+        if self.upgrading:
+            wire.close()
+        else:
+            self.take_message(message)
 
     def take_message(self, message: str | bytes) -> None:
         """Take in a message; one is handled after the other."""
@@ -273,6 +282,9 @@ class Session(AsyncSocket):  # type: ignore[misc]
         if inbox.is_held and self.wire is not None:
             inbox.is_held = False
             self.wire.go_on()
+            if inbox.is_busy:
+                # With what came meanwhile; whoever handles that ends what there is to end.
+                return
         if inbox.is_empty:
             self.inbox = None
         if inbox.is_last:
@@ -282,7 +294,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
 
     def schedule_ping(self) -> None:
         """Ping when it is time: the client has answered."""
-        if not self.closed:
+        if self.last_ping and not self.closed:
             self.last_ping = False
             self.server.heartbeat.wait(self, self.server.ping_interval)
 

@@ -10,8 +10,8 @@ from app.realtime.frames import ClientFrame, FrameError, read_frame
 from app.realtime.listener import Request
 from app.realtime.session import Session
 
-# Of what a fragmented message may consist.
-MAX_PARTS = 1024
+# So many frames of one client are taken before anybody else has a turn.
+MAX_FRAMES = 256
 
 _ANSWER = (
     b"HTTP/1.1 101 Switching Protocols\r\nVary: Origin\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
@@ -24,7 +24,17 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 class WebSocket(asyncio.Protocol):
     """One WebSocket, and the session that it carries or is about to carry."""
 
-    __slots__ = ("_engine", "_is_held", "_is_text", "_parts", "_session", "_unread", "_wanted", "transport")
+    __slots__ = (
+        "_engine",
+        "_is_held",
+        "_is_resting",
+        "_is_text",
+        "_message",
+        "_session",
+        "_unread",
+        "_wanted",
+        "transport",
+    )
 
     def __init__(self, engine: Engine, session: Session | None, transport: asyncio.Transport) -> None:
         self.transport = transport
@@ -33,9 +43,11 @@ class WebSocket(asyncio.Protocol):
         # What came and is not taken yet, and how much of it there must be before it is looked at.
         self._unread = bytearray()
         self._wanted = 0
+        # Whether its session wants nothing more for now, and whether others have their turn.
         self._is_held = False
-        # The parts of a fragmented message.
-        self._parts: list[bytes] | None = None
+        self._is_resting = False
+        # What came of a fragmented message.
+        self._message: bytearray | None = None
         self._is_text = False
 
     def take_over(self, request: Request, ahead: bytes) -> None:
@@ -57,7 +69,7 @@ class WebSocket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._unread:
             self._unread += data
-            if self._is_held or len(self._unread) < self._wanted:
+            if self._is_stopped or len(self._unread) < self._wanted:
                 return
             data, self._unread, self._wanted = bytes(self._unread), bytearray(), 0
         try:
@@ -86,67 +98,93 @@ class WebSocket(asyncio.Protocol):
     # What its session calls
 
     def hold(self) -> None:
-        """Take nothing more of the client."""
+        """Take nothing more of the client for now."""
         self._is_held = True
         self.transport.pause_reading()
 
     def go_on(self) -> None:
         """Take what the client sends again, first what had come already."""
         self._is_held = False
-        self.data_received(b"")
-        if not self._is_held and not self.transport.is_closing():
-            self.transport.resume_reading()
+        self._read_on()
 
     def close(self) -> None:
         """Send what was written, say goodbye and close."""
         self._close(frames.NORMAL_CLOSURE)
 
     def _close(self, code: int) -> None:
+        if self.transport.is_closing():
+            return
+        if self._session is not None:
+            self._session.part(self)
         self.transport.write(frames.close_frame(code))
         self.transport.close()
 
     # Reading
 
+    @property
+    def _is_stopped(self) -> bool:
+        return self._is_held or self._is_resting
+
+    def _rest(self) -> None:
+        self._is_resting = True
+        self.transport.pause_reading()
+        asyncio.get_running_loop().call_soon(self._wake)
+
+    def _wake(self) -> None:
+        self._is_resting = False
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if not self._is_stopped:
+            self.data_received(b"")
+        if not self._is_stopped and not self.transport.is_closing():
+            self.transport.resume_reading()
+
     def _take_frames(self, data: bytes) -> int:
-        """Take all frames that are there; gives where the rest begins.
+        """Take frames, for as long as that may be; gives where the rest begins.
 
         Raises FrameError, and UnicodeDecodeError for text that is none.
         """
-        begin = 0
-        while begin < len(data) and self._session is not None:
-            if self._is_held or self.transport.is_closing():
+        begin, ping = 0, None
+        for _ in range(MAX_FRAMES):
+            if begin == len(data) or self._session is None or self._is_held or self.transport.is_closing():
                 break
             frame = read_frame(data, begin, MAX_MESSAGE_BYTES)
             if isinstance(frame, int):
                 self._wanted = frame - begin
                 break
-            if frame.first == frames.WHOLE_TEXT and self._parts is None:
+            begin = frame.end
+            if frame.first == frames.WHOLE_TEXT and self._message is None:
                 self._session.take(self, frame.payload.decode())
+            elif frame.kind == frames.PING:
+                ping = frame.payload
             else:
                 self._take_other(self._session, frame)
-            begin = frame.end
+        else:
+            self._rest()
+        if ping is not None:
+            # The last one stands for those before it (RFC 6455, section 5.5.3).
+            self.transport.write(frames.pong_frame(ping))
         return begin
 
     def _take_other(self, session: Session, frame: ClientFrame) -> None:
-        if frame.kind == frames.PING:
-            self.transport.write(frames.pong_frame(frame.payload))
-        elif frame.kind == frames.CLOSE:
-            self.close()
+        if frame.kind == frames.CLOSE:
+            self._close(frames.read_close(frame.payload))
         elif frame.kind != frames.PONG:
             self._take_part(session, frame)
 
     def _take_part(self, session: Session, frame: ClientFrame) -> None:
         """Put a fragmented message together; raises FrameError where that cannot be."""
-        if (frame.kind == frames.CONTINUATION) is (self._parts is None):
+        if (frame.kind == frames.CONTINUATION) is (self._message is None):
             raise FrameError(frames.PROTOCOL_ERROR, "this is a part of no message, or one within another")
-        if self._parts is None:
-            self._parts, self._is_text = [], frame.kind == frames.TEXT
-        self._parts.append(frame.payload)
-        if sum(map(len, self._parts)) > MAX_MESSAGE_BYTES or len(self._parts) > MAX_PARTS:
-            raise FrameError(frames.TOO_LARGE, "the message is too large, or in too many parts")
+        if self._message is None:
+            self._message, self._is_text = bytearray(), frame.kind == frames.TEXT
+        self._message += frame.payload
+        if len(self._message) > MAX_MESSAGE_BYTES:
+            raise FrameError(frames.TOO_LARGE, f"the message is larger than {MAX_MESSAGE_BYTES} bytes")
         if frame.is_last:
-            message, self._parts = b"".join(self._parts), None
+            message, self._message = self._message, None
             if self._is_text:
                 session.take(self, message.decode())
             else:
-                session.take_message(message)
+                session.take_binary(self, bytes(message))

@@ -169,7 +169,6 @@ async def test_where_a_batch_goes_one_by_one_nothing_overtakes_what_was_held(sen
         return found
 
     monkeypatch.setattr(sends, "_run", run_and_let_go)
-    monkeypatch.setattr(writer, "BATCHES", 1)
     said = [(held, "1"), (spoilt, "NUL \x00"), (held, "2"), (spoilt, "good"), (held, "3")]
     answers = await asyncio.gather(
         *(sends.submit(message(room, anna.user_id, content), lambda stored: stored.seq) for room, content in said),
@@ -179,6 +178,25 @@ async def test_where_a_batch_goes_one_by_one_nothing_overtakes_what_was_held(sen
     assert isinstance(answers.pop(1), asyncpg.CharacterNotInRepertoireError)
     assert answers == [2, 3, 1, 4]
     assert await contents(other, held) == ["first", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(("conversations", "sizes"), [(1, [12]), (2, [6, 6]), (12, [6, 6])])
+async def test_what_comes_at_once_goes_in_even_shares_and_no_conversation_is_torn(
+    sends, user, monkeypatch, conversations, sizes
+):
+    anna = user("anna")
+    rooms = [await anna.group() for _ in range(conversations)]
+    await ready(sends, rooms[0], anna.user_id)
+    run, ran = sends._run, []
+
+    async def noted(statement, batch):
+        ran.append(len(batch))
+        return await run(statement, batch)
+
+    monkeypatch.setattr(sends, "_run", noted)
+    said = [message(room, anna.user_id, "at once") for room in rooms for _ in range(12 // conversations)]
+    await asyncio.gather(*(sends.submit(one, lambda stored: stored.seq) for one in said))
+    assert ran == sizes
 
 
 async def test_who_may_not_gets_nothing_and_takes_no_seq(sends, user):

@@ -17,6 +17,7 @@ from app.realtime.frames import (
     FrameError,
     close_frame,
     pong_frame,
+    read_close,
     read_frame,
     text_frame,
 )
@@ -89,7 +90,10 @@ def test_frames_that_follow_one_another_are_read_one_by_one(sent):
         *((masked(FIN | kind, b"x" * 126), PROTOCOL_ERROR) for kind in (CLOSE, PING, PONG)),
         *((masked(kind, b"x"), PROTOCOL_ERROR) for kind in (CLOSE, PING, PONG)),
         (masked(FIN | TEXT, b"x" * (MOST + 1))[:14], TOO_LARGE),
-        (b"\x82\xff" + b"\xff" * 12, TOO_LARGE),
+        (b"\x82\xff" + b"\x7f" + b"\xff" * 7 + b"mask", TOO_LARGE),
+        (b"\x82\xff" + b"\xff" * 8 + b"mask", PROTOCOL_ERROR),
+        (b"\x82\xfe" + (125).to_bytes(2, "big") + b"mask", PROTOCOL_ERROR),
+        (b"\x82\xff" + (65_535).to_bytes(8, "big") + b"mask", PROTOCOL_ERROR),
     ],
 )
 def test_what_none_may_send_is_refused_before_it_is_whole(data, code):
@@ -106,3 +110,28 @@ def test_a_frame_tells_its_kind_and_whether_its_message_ends(first, kind, is_las
     frame = read_frame(masked(first, b"part"), 0, MOST)
     assert not isinstance(frame, int)
     assert (frame.kind, frame.is_last, frame.payload) == (kind, is_last, b"part")
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        (b"", 1000),
+        *((code.to_bytes(2, "big"), code) for code in (1000, 1003, 1007, 1014, 3000, 4999)),
+        ((1001).to_bytes(2, "big") + "tschüß".encode(), 1001),
+    ],
+)
+def test_a_goodbye_says_why(payload, code):
+    assert read_close(payload) == code
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\x03",
+        b"\x03\xe8\xff",
+        *(code.to_bytes(2, "big") for code in (0, 999, 1004, 1005, 1006, 1015, 2999, 5000)),
+    ],
+)
+def test_a_goodbye_that_none_may_say_is_refused(payload):
+    with pytest.raises(ValueError, match=r"there is no such reason|invalid start byte"):
+        read_close(payload)
