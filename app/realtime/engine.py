@@ -6,7 +6,7 @@ All that is known of python-engineio's insides stands here and in `session`; wri
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import engineio
@@ -103,9 +103,18 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         unsent, self._unsent = self._unsent[:MAX_WRITES], self._unsent[MAX_WRITES:]
         if self._unsent:
             asyncio.get_running_loop().call_soon(self._flush)
-        for session in unsent:
+        self.flush(unsent)
+
+    @staticmethod
+    def flush(sessions: Iterable[Session]) -> None:
+        """Write what each has to send, all at once: a write costs more than what is written."""
+        for session in sessions:
+            unsent = session.unsent
+            if unsent is None:
+                continue
+            session.unsent = None
             try:
-                session.flush()
+                session.transmit(b"".join(unsent) if isinstance(unsent, list) else unsent)
             except Exception:  # noqa: BLE001 - it is logged, and the others are written to
                 _log.exception("a connection cannot be written to")
                 session.cut()

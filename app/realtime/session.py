@@ -141,13 +141,6 @@ class Session(AsyncSocket):  # type: ignore[misc]
         else:
             self.unsent = [unsent, frames]
 
-    def flush(self) -> None:
-        """Write what there is, all at once: a write costs more than what is written."""
-        unsent = self.unsent
-        if unsent is not None:
-            self.unsent = None
-            self.transmit(b"".join(unsent) if isinstance(unsent, list) else unsent)
-
     def cut(self) -> None:
         """End the connection of a client that reads too slowly, and forget what it has not read."""
         metrics.SLOW_CONSUMERS.inc()
@@ -214,7 +207,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
     def part(self, wire: Wire) -> None:
         """Know that a WebSocket is about to say goodbye: write what waits, and end with it."""
         if self.wire is wire and not self.upgrading and not self.closed:
-            self.flush()
+            self.server.flush((self,))
             self._stop_writing()
             self._end()
 
@@ -330,7 +323,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
         if self.queue is not None:
             # Answers a poll that waits.
             self.queue.put_nowait(None)
-        self.flush()
+        self.server.flush((self,))
         self.write = _discard
         if self.inbox is not None and self.inbox.is_empty and not self.inbox.is_busy:
             # It knows this session: without it both go at once.
