@@ -32,6 +32,8 @@ class Command:
                 cwd=folder,
                 env={**kept, **env},
                 start_new_session=True,
+                # As a terminal starts it, also where nohup has these tests ignore a terminal that closes.
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509 - there are no threads
             )
 
     @property
