@@ -79,9 +79,8 @@ class Writer:
         # Conversations that are in a statement, and what waits for its end.
         self._under_way: dict[UUID, deque[Send]] = {}
         self._waiting = 0
-        self._batches = 0
-        # How many sends are in these.
-        self._in_batches = 0
+        # Those that are being written.
+        self._batches: list[list[Send]] = []
         self._lines = asyncio.Semaphore(LINES)
         self._is_due = False
 
@@ -139,18 +138,17 @@ class Writer:
 
     def _kick_soon(self) -> None:
         # At the end of this tick, so that all that arrives in it goes together.
-        if not self._is_due and self._batches < BATCHES:
+        if not self._is_due and len(self._batches) < BATCHES:
             self._is_due = True
             # In a context of its own: a batch is nobody's part of a trace.
             asyncio.get_running_loop().call_soon(self._kick, context=contextvars.Context())
 
     def _kick(self) -> None:
         self._is_due = False
-        while self._queue and self._batches < BATCHES:
+        while self._queue and len(self._batches) < BATCHES:
             batch = self._take()
             if batch:
-                self._batches += 1
-                self._in_batches += len(batch)
+                self._batches.append(batch)
                 self._supervisor.once("write", self._write_batch(batch))
 
     def _take(self) -> list[Send]:
@@ -158,7 +156,7 @@ class Writer:
         batch: list[Send] = []
         mine: set[UUID] = set()
         names: set[tuple[UUID, str, str]] = set()
-        share = math.ceil((len(self._queue) + self._in_batches) / BATCHES)
+        share = math.ceil((len(self._queue) + sum(map(len, self._batches))) / BATCHES)
         while self._queue and len(batch) < MAX_BATCH:
             # What else there is for its conversations must wait for it, and goes along.
             if len(batch) >= share and self._queue[0].message.conversation_id not in mine:
@@ -187,8 +185,7 @@ class Writer:
         try:
             busy = await self._write(store.SEND, batch)
         finally:
-            self._batches -= 1
-            self._in_batches -= len(batch)
+            self._batches.remove(batch)
             lines: dict[UUID, list[Send]] = defaultdict(list)
             for send in busy:
                 lines[send.message.conversation_id].append(send)

@@ -34,7 +34,7 @@ class Reply:
 class Inbox:
     """The messages of one socket that wait for their turn, and the acknowledgements that are still to come."""
 
-    __slots__ = ("_moved", "_push", "_replies", "_waiting", "is_busy", "is_held", "is_last")
+    __slots__ = ("_moved", "_push", "_replies", "_waiting", "is_busy", "is_last")
 
     def __init__(self, push: Callable[[Frame], None]) -> None:
         self._push = push
@@ -45,8 +45,6 @@ class Inbox:
         self._moved: asyncio.Future[None] | None = None
         # Whether somebody takes messages out.
         self.is_busy = False
-        # Whether the client is not read from.
-        self.is_held = False
         # Whether the session ends once all is handled.
         self.is_last = False
 

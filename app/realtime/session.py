@@ -39,7 +39,7 @@ class Wire(Protocol):
         """Take nothing more of the client for now."""
 
     def go_on(self) -> None:
-        """Take what the client sends again."""
+        """Take what the client sends again, where it was held."""
 
     def close(self) -> None:
         """Send what was written, say goodbye and close."""
@@ -171,6 +171,11 @@ class Session(AsyncSocket):  # type: ignore[misc]
     def may_upgrade(self) -> bool:
         return self.wire is None and not self.closed
 
+    def release_poll(self) -> None:
+        """End the poll that waits: its client stops polling before it goes on."""
+        if self.queue is not None and self.queue.empty():
+            self.send_now(Packet(NOOP))
+
     def upgrade_to(self, wire: Wire) -> None:
         """Wait for the client to say over a WebSocket that it goes on there."""
         self.wire = wire
@@ -194,28 +199,25 @@ class Session(AsyncSocket):  # type: ignore[misc]
         if self.wire is not wire:
             return
         self.wire = None
-        self.transmit = _discard
-        if self.inbox is not None:
-            self.inbox.is_held = False
         self.due = self.due if not self.closed else 0
         if self.upgrading:
             self.upgrading = False
             return
         self._stop_writing()
-        self._end()
+        self.end()
 
     def part(self, wire: Wire) -> None:
         """Know that a WebSocket is about to say goodbye: write what waits, and end with it."""
         if self.wire is wire and not self.upgrading and not self.closed:
             self.server.flush((self,))
             self._stop_writing()
-            self._end()
+            self.end()
 
     def _stop_writing(self) -> None:
-        self.write = _discard
+        self.write = self.transmit = _discard
         self.unsent = None
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """End a session whose client has gone, once all that it sent before is carried out, or with the writer."""
         if self.inbox is not None and self.inbox.is_busy:
             self.inbox.is_last = True
@@ -223,37 +225,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
             self.closing = True
             self.server.supervisor.once("end a session", self.close(abort=True))
 
-    # What comes in over a WebSocket
-
-    def take(self, wire: Wire, packet: str) -> None:
-        """Take in a packet of a WebSocket."""
-        kind = packet[:1]
-        if self.upgrading:
-            self._take_upgrading(wire, kind, packet)
-        elif kind == "4":
-            self.take_message(packet[1:])
-        elif kind == "3":
-            self.schedule_ping()
-        elif kind == "1":
-            self._end()
-
-    def _take_upgrading(self, wire: Wire, kind: str, packet: str) -> None:
-        if packet == "2probe":
-            wire.transport.write(text_frame(b"3probe"))
-            # Ends the poll that waits: the client stops polling before it goes on.
-            if self.queue is not None and self.queue.empty():
-                self.send_now(Packet(NOOP))
-        elif kind == "5":
-            self.attach(wire)
-        else:
-            wire.close()
-
-    def take_binary(self, wire: Wire, message: bytes) -> None:
-        """Take in a message of bytes."""
-        if self.upgrading:
-            wire.close()
-        else:
-            self.take_message(message)
+    # What comes in
 
     def take_message(self, message: str | bytes) -> None:
         """Take in a message; one is handled after the other."""
@@ -261,8 +233,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
             self.inbox = Inbox(self.push)
         if not self.inbox.is_busy and self.server.take_now(self, message):
             return
-        if self.inbox.put(message) and self.wire is not None and not self.inbox.is_held:
-            self.inbox.is_held = True
+        if self.inbox.put(message) and self.wire is not None:
             self.wire.hold()
         if not self.inbox.is_busy:
             self.inbox.is_busy = True
@@ -272,12 +243,11 @@ class Session(AsyncSocket):  # type: ignore[misc]
         while (message := await inbox.next()) is not None:
             await self.server.on_message(self.sid, message)
         inbox.is_busy = False
-        if inbox.is_held and self.wire is not None:
-            inbox.is_held = False
+        if self.wire is not None:
             self.wire.go_on()
-            if inbox.is_busy:
-                # With what came meanwhile; whoever handles that ends what there is to end.
-                return
+        if inbox.is_busy:
+            # With what was held; whoever handles that ends what there is to end.
+            return
         if inbox.is_empty:
             self.inbox = None
         if inbox.is_last:
@@ -324,7 +294,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
             # Answers a poll that waits.
             self.queue.put_nowait(None)
         self.server.flush((self,))
-        self.write = _discard
+        self._stop_writing()
         if self.inbox is not None and self.inbox.is_empty and not self.inbox.is_busy:
             # It knows this session: without it both go at once.
             self.inbox = None

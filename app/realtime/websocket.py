@@ -103,9 +103,10 @@ class WebSocket(asyncio.Protocol):
         self.transport.pause_reading()
 
     def go_on(self) -> None:
-        """Take what the client sends again, first what had come already."""
-        self._is_held = False
-        self._read_on()
+        """Take what the client sends again, where it was held, first what had come already."""
+        if self._is_held:
+            self._is_held = False
+            self._read_on()
 
     def close(self) -> None:
         """Send what was written, say goodbye and close."""
@@ -155,7 +156,7 @@ class WebSocket(asyncio.Protocol):
                 break
             begin = frame.end
             if frame.first == frames.WHOLE_TEXT and self._message is None:
-                self._session.take(self, frame.payload.decode())
+                self._take_packet(self._session, frame.payload.decode())
             elif frame.kind == frames.PING:
                 ping = frame.payload
             else:
@@ -185,6 +186,29 @@ class WebSocket(asyncio.Protocol):
         if frame.is_last:
             message, self._message = self._message, None
             if self._is_text:
-                session.take(self, message.decode())
+                self._take_packet(session, message.decode())
+            elif session.upgrading:
+                self.close()
             else:
-                session.take_binary(self, bytes(message))
+                session.take_message(bytes(message))
+
+    def _take_packet(self, session: Session, packet: str) -> None:
+        """Take a packet of Engine.IO."""
+        kind = packet[:1]
+        if session.upgrading:
+            self._take_upgrading(session, packet)
+        elif kind == "4":
+            session.take_message(packet[1:])
+        elif kind == "3":
+            session.schedule_ping()
+        elif kind == "1":
+            session.end()
+
+    def _take_upgrading(self, session: Session, packet: str) -> None:
+        if packet == "2probe":
+            self.transport.write(frames.text_frame(b"3probe"))
+            session.release_poll()
+        elif packet.startswith("5"):
+            session.attach(self)
+        else:
+            self.close()

@@ -1,0 +1,192 @@
+"""What a WebSocket makes of what its client sends, and what it leaves of the loop to others."""
+
+import asyncio
+
+import pytest
+from pods import until
+
+from app.realtime.engine import Engine
+from app.realtime.frames import BINARY, CLOSE, FIN, PING, PONG, TEXT, text_frame
+from app.realtime.heartbeat import Heartbeat
+from app.realtime.inbox import MAX_WAITING
+from app.realtime.listener import Request
+from app.realtime.session import Session
+from app.realtime.session_ids import SessionIds
+from app.realtime.websocket import MAX_FRAMES, WebSocket
+from app.setting_types import Secret
+from app.supervisor import supervised
+
+REQUEST = Request(headers={"sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="})
+
+
+class Transport:
+    """In the place of a connection: what was written, and whether it is read from."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.is_read = True
+        self.is_over = False
+
+    def write(self, data: bytes) -> None:
+        assert not self.is_over
+        self.written.append(data)
+
+    def pause_reading(self) -> None:
+        self.is_read = False
+
+    def resume_reading(self) -> None:
+        self.is_read = True
+
+    def is_closing(self) -> bool:
+        return self.is_over
+
+    def close(self) -> None:
+        self.is_over = True
+
+    def set_protocol(self, protocol: asyncio.Protocol) -> None:
+        self.protocol = protocol
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        self.most = high
+
+
+def masked(first: int, payload: bytes) -> bytes:
+    assert len(payload) < 126
+    return bytes((first, 0x80 | len(payload))) + b"\0\0\0\0" + payload
+
+
+def said(text: str) -> bytes:
+    return masked(FIN | TEXT, text.encode())
+
+
+@pytest.fixture
+async def engine():
+    async with supervised() as supervisor:
+        made = Engine(async_mode="asgi", ping_interval=25, ping_timeout=20)
+        made.supervisor = supervisor
+        made.session_ids = SessionIds("pod", Secret("secret"))
+        made.max_unsent_bytes = 1 << 20
+        made.heartbeat = Heartbeat()
+        made.take_now = lambda *_: False
+        made.handled = []
+        made.gate = asyncio.Event()
+
+        async def handle(_, message):
+            await made.gate.wait()
+            made.handled.append(message)
+
+        async def forget(_):
+            pass
+
+        made.on_message, made.on_end = handle, forget
+        yield made
+
+
+@pytest.fixture
+def websocket(engine):
+    made = WebSocket(engine, None, Transport())
+    made.take_over(REQUEST, b"")
+    made.transport.written.clear()
+    return made
+
+
+async def is_over(engine):
+    return not engine.sockets
+
+
+async def turns(count):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_the_answer_to_an_upgrade_is_that_of_the_rfc_and_goes_with_what_opens_the_session(engine):
+    made = WebSocket(engine, None, Transport())
+    made.take_over(REQUEST, b"")
+    (written,) = made.transport.written
+    # Section 1.3.
+    assert b"\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in written
+    assert b'0{"sid":"pod.' in written.partition(b"\r\n\r\n")[2]
+
+
+async def test_others_have_their_turn_while_one_sends_tiny_frames_by_the_thousand(engine, websocket):
+    websocket.data_received(said("4x") * (3 * MAX_FRAMES // 2))
+    assert not websocket.transport.is_read
+    inbox = next(iter(engine.sockets.values())).inbox
+    assert len(inbox._waiting) == MAX_FRAMES
+    # It goes on by itself, until the inbox is full.
+    await turns(3)
+    assert len(inbox._waiting) > MAX_WAITING
+    engine.gate.set()
+
+    async def is_all_handled():
+        return len(engine.handled) == 3 * MAX_FRAMES // 2 and websocket.transport.is_read
+
+    await until(is_all_handled, "all that was sent")
+
+
+async def test_pings_that_come_together_are_answered_by_one_pong_for_the_last(websocket):
+    websocket.data_received(b"".join(masked(FIN | PING, f"{number}".encode()) for number in range(100)))
+    assert websocket.transport.written == [bytes((FIN | PONG, 2)) + b"99"]
+
+
+async def test_what_was_to_be_written_goes_before_the_goodbye_and_nothing_after_it(engine, websocket):
+    session = next(iter(engine.sockets.values()))
+    session.write(text_frame(b"4first"))
+    session.write(text_frame(b"4second"))
+    websocket.data_received(masked(FIN | CLOSE, b"\x03\xe8") + masked(FIN | CLOSE, b"\x03\xe8"))
+    session.write(text_frame(b"4late"))
+    await turns(3)
+    goodbye = bytes((FIN | CLOSE, 2)) + b"\x03\xe8"
+    assert websocket.transport.written == [text_frame(b"4first") + text_frame(b"4second"), goodbye]
+    assert session.closed
+    assert not engine.sockets
+
+
+@pytest.mark.parametrize("goodbye", [said("1"), masked(FIN | CLOSE, b"")])
+async def test_all_that_was_read_before_a_goodbye_is_handled_though_it_was_held(engine, websocket, goodbye):
+    messages = [f"{number}" for number in range(2 * MAX_WAITING)]
+    websocket.data_received(b"".join(said(f"4{message}") for message in messages) + goodbye)
+    engine.gate.set()
+    await until(lambda: is_over(engine), "the end of the session")
+    assert engine.handled == messages
+
+
+async def test_a_client_that_says_goodbye_again_and_again_is_let_go_by_one_task(engine, websocket):
+    before = len(asyncio.all_tasks())
+    websocket.data_received(said("1") * 100)
+    assert len(asyncio.all_tasks()) == before + 1
+    await until(lambda: is_over(engine), "the end of the session")
+
+
+async def test_answers_that_nobody_asked_for_cost_the_clock_nothing(engine, websocket):
+    session = next(iter(engine.sockets.values()))
+    due = session.due
+    websocket.data_received(said("3") * 100)
+    assert session.due == due
+    assert sum(map(len, engine.heartbeat._due.values())) == 1
+
+
+@pytest.fixture
+def upgrading(engine):
+    session = Session(engine, engine.generate_id())
+    session.begin_polling()
+    engine.sockets[session.sid] = session
+    made = WebSocket(engine, session, Transport())
+    made.take_over(REQUEST, b"")
+    return session, made
+
+
+async def test_a_probe_ends_the_poll_that_waits_however_often_it_comes(upgrading):
+    session, websocket = upgrading
+    websocket.data_received(said("2probe") * 100)
+    assert session.queue.qsize() == 1
+
+
+async def test_bytes_ahead_of_the_upgrade_end_the_websocket_and_leave_the_session_polling(engine, upgrading):
+    session, websocket = upgrading
+    websocket.data_received(masked(FIN | BINARY, b"too soon"))
+    websocket.connection_lost(None)
+    assert websocket.transport.is_over
+    assert session.inbox is None
+    assert session.may_upgrade
+    assert session.sid in engine.sockets
