@@ -6,6 +6,7 @@ from uuid import UUID
 import msgspec
 
 from app import events, queries, store, views
+from app.codec import read_json
 from app.events import Change
 from app.store import Row
 
@@ -69,7 +70,7 @@ def change_of(row: Row) -> Change:
 
 
 def _change_in_data(conversation_id: UUID, seq: int, name: str, row: Row) -> Change:
-    data = msgspec.json.decode(row["data"])
+    data = read_json(row["data"])
     if name in {events.REACTION_ADDED, events.REACTION_REMOVED}:
         return events.reaction(name, conversation_id, seq, row["message_id"], data["emoji"], data["userId"])
     if name == events.PARTICIPANT_ADDED:

@@ -6,6 +6,7 @@ from uuid import UUID
 from msgspec import UNSET, Raw
 
 from app import ids
+from app.codec import compact
 from app.queries import MESSAGE_COLUMNS
 from app.schemas import ConversationView, MessageView, ParticipantView, UserView, timestamp
 from app.store import NewMessage, Row
@@ -79,7 +80,7 @@ def conversation(row: Row, participants: list[Row]) -> ConversationView:
     return ConversationView(
         id=ids.to_wire(ids.CONVERSATION, row["id"]),
         type=row["type"],
-        metadata=Raw(row["metadata"].encode()),
+        metadata=Raw(compact(row["metadata"])),
         created_by=row["created_by"],
         created_at=timestamp(row["created_at"]),
         updated_at=timestamp(row["updated_at"]),
@@ -98,7 +99,7 @@ def user(row: Row) -> UserView:
     return UserView(
         external_user_id=row["id"],
         display_name=row["display_name"],
-        metadata=Raw(row["metadata"].encode()),
+        metadata=Raw(compact(row["metadata"])),
         created_at=timestamp(row["created_at"]),
         updated_at=timestamp(row["updated_at"]),
         avatar_url=row["avatar_url"] or UNSET,

@@ -18,6 +18,7 @@ CASES: list[tuple[str, bytes, str]] = [
     ("content a list", b'{"content":["x"]}', "content"),
     ("content empty", b'{"content":""}', "content"),
     ("content blank", b'{"content":" \\n\\t"}', "content"),
+    ("content invisible", '{"content":"\u200b\u2060\u00ad\ufe0f \u3164\u2800\U000e0041"}'.encode(), "content"),
     ("content too long", b'{"content":"' + LONG.encode() + b'"}', "content"),
     ("content with NUL", b'{"content":"a\\u0000b"}', "content"),
     ("content with half a pair", b'{"content":"a\\ud83db"}', "content"),

@@ -1,5 +1,6 @@
 """Who may do what: pure functions that raise, called by the use-cases and by nothing else."""
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -7,12 +8,20 @@ from typing import Any
 from msgspec import UNSET
 
 from app.auth.actor import Actor
-from app.codec import encode, refuse_nul, reject
+from app.codec import bounded_numbers, encode, refuse_nul, reject
 from app.errors import Conflict, Forbidden
 from app.schemas import AddParticipants, CreateConversation, EditMessage, SendMessage
 from app.settings import Settings
 
 MAX_EMOJI_BYTES = 64
+
+# Anything but white space, control characters, and what a browser shows nothing for: Default_Ignorable_Code_Point
+# of the Unicode Character Database, interlinear annotations, and the blank of Braille.
+_VISIBLE = re.compile(
+    r"[^\s\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    r"\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    r"\U000e0000-\U000e0fff]"
+)
 
 
 def require_read(actor: Actor) -> None:
@@ -37,7 +46,7 @@ def check_message(settings: Settings, command: SendMessage) -> None:
 def _check_content(settings: Settings, content: str, *, has_attachments: bool) -> None:
     if len(content) > settings.max_content_length:
         raise reject("content", f"must be {settings.max_content_length} characters at most")
-    if not content.strip() and not has_attachments:
+    if not has_attachments and _VISIBLE.search(content) is None:
         raise reject("content", "must not be blank without an attachment")
 
 
@@ -99,9 +108,11 @@ def check_metadata(settings: Settings, metadata: dict[str, object]) -> bytes:
     """Write metadata as JSON; raises ValidationFailed where it is too big or cannot be stored."""
     try:
         refuse_nul("metadata", metadata)
-        text = encode(metadata)
+        text = encode(bounded_numbers(metadata))
     except RecursionError as error:
         raise reject("metadata", "is nested too deeply") from error
+    except OverflowError as error:
+        raise reject("metadata", "has a number that is larger than any double") from error
     if len(text) > settings.max_metadata_bytes:
         raise reject("metadata", f"must be {settings.max_metadata_bytes} bytes of JSON at most")
     return text

@@ -20,6 +20,8 @@ from app.setting_types import Secret
 from app.settings import Settings
 
 LEEWAY = 1.0
+# How far the clock of the master may be ahead.
+MAX_AHEAD = 60.0
 PERMISSION_READ = "chat:read"
 PERMISSION_WRITE = "chat:write"
 MAX_USER_ID = 128
@@ -102,12 +104,15 @@ def _actor(claims: dict[str, Any]) -> Actor:
     expires_at = _number(claims["exp"])
     if expires_at is None:
         raise ValueError("exp is no number")
+    issued_at = _number(claims.get("iat"))
+    if issued_at is not None and issued_at - time.time() > MAX_AHEAD:
+        raise ValueError(f"iat is more than {MAX_AHEAD:g} s ahead of this clock")
     return Actor(
         user_id=user_id,
         can_read=PERMISSION_READ in granted,
         can_write=PERMISSION_WRITE in granted,
         expires_at=expires_at,
-        issued_at=_number(claims.get("iat")),
+        issued_at=issued_at,
     )
 
 

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from msgspec import UNSET, structs
 from tortoise.exceptions import IntegrityError
 
 from app import cursors, events, ids, queries, store, tracing, views
 from app.auth import policy
 from app.auth.actor import Actor
-from app.codec import encode
+from app.codec import encode, read_json
 from app.deps import Deps
 from app.errors import Conflict, Unauthorized
 from app.limits import Action
@@ -216,9 +215,7 @@ async def update_conversation(
     async with changing(deps, conversation_id, actor) as conversation:
         policy.require_group(conversation.type)
         title = conversation.title if command.title is UNSET else command.title
-        is_other = metadata is not None and msgspec.json.decode(metadata) != msgspec.json.decode(
-            conversation.metadata
-        )
+        is_other = metadata is not None and read_json(metadata) != read_json(conversation.metadata)
         if title != conversation.title or is_other:
             text = metadata.decode() if metadata is not None else conversation.metadata
             await store.rows(UPDATE, conversation_id, title, text)
@@ -232,7 +229,7 @@ async def note_update(conversation: Changing) -> None:
     assert state is not None
     data: dict[str, Any] = {
         "title": state["title"],
-        "metadata": msgspec.json.decode(state["metadata"]),
+        "metadata": read_json(state["metadata"]),
         "ownerId": state["owner_id"],
         "updatedAt": timestamp(state["updated_at"]),
     }

@@ -99,7 +99,7 @@ async def test_it_logs_in_proxies_and_takes_webhooks(title, node_modules, http, 
         payload["data"]["content"] = '"\u2028👩‍🍳\\'
         body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
         signature = "sha256=" + hmac.new(WEBHOOK_SECRET.encode(), body, hashlib.sha256).hexdigest()
-        for given, status in ((signature, 200), (signature[:-1] + "x", 401), ("", 401)):
+        for given, status in ((signature, 200), (signature[:-1] + "x", 401), ("", 401), ("sha256=é", 401)):
             headers = {"X-Webhook-Signature": given, "Content-Type": "application/json"}
             async with http.post(f"{url}/webhooks/chat", data=body, headers=headers) as response:
                 assert response.status == status

@@ -43,6 +43,43 @@ async def test_a_group_has_an_owner_a_title_and_metadata(user):
     assert roles == {anna.user_id: "owner", **dict.fromkeys(people, "member")}
 
 
+async def test_numbers_in_metadata_stay_short_and_what_they_were(user):
+    anna = user("anna")
+    metadata = {
+        "large": [1e308] * 600,
+        "small": 1e-300,
+        "of a client": 1e100,
+        "digits": 10**30,
+        "exact": 2**63 - 1,
+    }
+    group = await anna.group(metadata=metadata)
+    answer = await anna.get(f"{CONVERSATIONS}/{group}")
+    assert answer.json["metadata"] == {**metadata, "digits": 1e30}
+    assert len(answer.raw) < 5000
+    assert b"0" * 20 not in answer.raw
+    log = await anna.get(f"{CONVERSATIONS}/{group}/events")
+    assert log.json["lastSeq"] == 0
+
+
+async def test_metadata_of_large_numbers_patched_unchanged_is_no_change(user):
+    anna = user("anna")
+    for number in (1e23, 10**23, 1e308, 1e-300, 2**64, -(2**70)):
+        group = await anna.group(metadata={"number": number})
+        for _ in range(2):
+            answer = await anna.patch(f"{CONVERSATIONS}/{group}", {"metadata": {"number": number}})
+            assert (answer.status, answer.json["lastSeq"]) == (200, 0)
+        changed = await anna.patch(f"{CONVERSATIONS}/{group}", {"metadata": {"number": 1e307, "n": [5e300] * 9}})
+        log = await anna.get(f"{CONVERSATIONS}/{group}/events")
+        assert [item["data"]["metadata"] for item in log.json["items"]] == [changed.json["metadata"]]
+        assert len(log.raw) < 1000
+
+
+async def test_a_number_that_no_double_holds_is_refused(user):
+    body = b'{"type":"group","participantIds":[],"metadata":{"n":1%s}}' % (b"0" * 400)
+    answer = await user("anna").call("POST", CONVERSATIONS, data=body)
+    assert (answer.status, answer.json["details"]["field"]) == (400, "metadata")
+
+
 async def test_a_group_of_one_is_a_group(user):
     anna = user("anna")
     answer = await anna.post(CONVERSATIONS, {"type": "group", "participantIds": []})
