@@ -21,13 +21,14 @@ UPDATE conversation_heads SET last_seq = $6 WHERE conversation_id = $1
 RETURNING conversation_id
 """
 
-# Whether the entry after a place is still there, and where the conversation stands.
-PLACE = """
-SELECT h.last_seq,
-       EXISTS (SELECT 1 FROM messages WHERE conversation_id = $1 AND seq = $2::bigint + 1)
-       OR EXISTS (SELECT 1 FROM events WHERE conversation_id = $1 AND seq = $2::bigint + 1) AS is_kept
-FROM conversation_heads h
-WHERE h.conversation_id = $1
+# Where conversations stand, and whether the entry after a seq of each is still there.
+PLACES = """
+SELECT h.conversation_id, h.last_seq,
+       EXISTS (SELECT 1 FROM messages m WHERE m.conversation_id = h.conversation_id AND m.seq = wanted.seq + 1)
+       OR EXISTS (SELECT 1 FROM events e WHERE e.conversation_id = h.conversation_id AND e.seq = wanted.seq + 1)
+       AS is_kept
+FROM unnest($1::uuid[], $2::bigint[]) AS wanted (conversation_id, seq)
+CROSS JOIN LATERAL (SELECT * FROM conversation_heads WHERE conversation_id = wanted.conversation_id OFFSET 0) h
 """
 
 
@@ -81,10 +82,11 @@ def _change_in_data(conversation_id: UUID, seq: int, name: str, row: Row) -> Cha
     return events.conversation_updated(conversation_id, seq, data)
 
 
-async def place(conversation_id: UUID, after: int) -> tuple[int, bool] | None:
-    """Give where the conversation stands and whether the entry after a place is kept; None without one."""
-    found = await store.row(PLACE, conversation_id, min(after, queries.NEWEST - 1))
-    return (found["last_seq"], found["is_kept"]) if found else None
+async def places(positions: dict[UUID, int]) -> dict[UUID, tuple[int, bool]]:
+    """Give where each conversation stands and whether the entry after a seq is kept; deleted ones are left out."""
+    seqs = [min(seq, queries.NEWEST - 1) for seq in positions.values()]
+    found = await store.rows(PLACES, list(positions), seqs)
+    return {place["conversation_id"]: (place["last_seq"], place["is_kept"]) for place in found}
 
 
 async def changes_after(positions: dict[UUID, int], most: int) -> list[Change]:

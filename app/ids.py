@@ -35,6 +35,11 @@ def first_of(second: float) -> UUID:
     return UUID(int=int(second * 1000) << 80)
 
 
+def second_of(value: UUID) -> float:
+    """Give when an id was made, in seconds since 1970."""
+    return (value.int >> 80) / 1000
+
+
 def to_wire(kind: str, value: UUID) -> str:
     return f"{kind}_{value.hex}"
 

@@ -45,6 +45,16 @@ SELECT EXISTS (SELECT 1 FROM conversations WHERE id = $1) AS known,
        EXISTS (SELECT 1 FROM participants WHERE conversation_id = $1 AND user_id = $2) AS member
 """
 
+# The same of many conversations. OFFSET 0 has each looked up: the planner would hash all that the user is in.
+MEMBERSHIPS = """
+SELECT wanted.conversation_id,
+       EXISTS (SELECT 1 FROM conversations WHERE id = wanted.conversation_id OFFSET 0) AS known,
+       EXISTS (
+           SELECT 1 FROM participants WHERE conversation_id = wanted.conversation_id AND user_id = $2 OFFSET 0
+       ) AS member
+FROM unnest($1::uuid[]) AS wanted (conversation_id)
+"""
+
 # The first thousand messages after the cursor settle it, unless some of them are the reader's own or deleted. Then
 # there may be a hundred thousand more of those, so it is counted sender by sender, by an index that has no deleted
 # ones: a look for each sender, and a thousand rows at most.
@@ -220,6 +230,12 @@ async def membership(conversation_id: UUID, user_id: str) -> tuple[bool, bool]:
     """Tell whether the conversation exists, and whether the user is in it."""
     found = await row(MEMBERSHIP, conversation_id, user_id)
     return (found["known"], found["member"]) if found else (False, False)
+
+
+async def memberships(conversation_ids: Sequence[UUID], user_id: str) -> dict[UUID, tuple[bool, bool]]:
+    """Tell of each conversation whether it exists, and whether the user is in it."""
+    found = await rows(MEMBERSHIPS, list(conversation_ids), user_id)
+    return {one["conversation_id"]: (one["known"], one["member"]) for one in found}
 
 
 async def list_conversations(user_id: str, before: tuple[datetime, UUID] | None, limit: int) -> list[Row]:

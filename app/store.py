@@ -161,8 +161,6 @@ FROM notices WHERE xid >= $1::text::xid8 ORDER BY id
 
 HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS horizon"
 
-CONVERSATIONS_OF = "SELECT conversation_id FROM participants WHERE user_id = $1"
-
 # What sockets follow from the moment they are connected, of all who connect at once, by the place of their token;
 # without a conversation, that it was issued before its user was deleted.
 ADMISSIONS = """
@@ -229,10 +227,6 @@ def send_values(messages: Sequence[NewMessage], *, is_told: bool) -> tuple[Any, 
 async def missed(positions: dict[UUID, int], most: int) -> list[Row]:
     """Read what each conversation has after a seq, at most so many of each, in order."""
     return await rows(MISSED, list(positions), list(positions.values()), most)
-
-
-async def conversations_of(user_id: str) -> list[UUID]:
-    return [participant["conversation_id"] for participant in await rows(CONVERSATIONS_OF, user_id)]
 
 
 async def admissions(tokens: Sequence[tuple[str, int]]) -> list[list[UUID] | None]:

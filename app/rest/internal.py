@@ -11,7 +11,7 @@ from app.errors import Conflict, NotFound, PayloadTooLarge
 from app.rest.guards import answer, body_of, deps_of, limit_of, query_of, require_internal, user_id_of
 from app.rest.operations import CURSOR, Limit, Parameter, endpoint
 from app.schemas import ConversationPage, SyncUser, SyncUsers, UserView, decode_users
-from app.usecases import admin, users, webhooks
+from app.usecases import admin, stats, users, webhooks
 
 users_blueprint = Blueprint("users", url_prefix="/api/users")
 admin_blueprint = Blueprint("admin", url_prefix="/api/admin")
@@ -27,7 +27,7 @@ TYPE = Parameter("type", "Only those of this type.", Literal["direct", "group"])
 STATUS = Parameter("status", "Only those with this status.", webhooks.Status)
 USER = Parameter("userId", "Only those that this user is in.")
 
-_stats = admin.Stats()
+_stats = stats.Stats()
 
 
 @users_blueprint.post("/sync")
@@ -136,11 +136,12 @@ async def delete_conversation(request: Request, conversation_id: str) -> HTTPRes
 
 
 @admin_blueprint.get("/stats", ignore_body=False)
-@endpoint(answers={200: admin.StatsView})
+@endpoint(answers={200: stats.StatsView})
 async def get_stats(request: Request) -> HTTPResponse:
     """Count users, conversations, messages and sockets.
 
-    The counts are over all pods, and at most a minute old.
+    The counts are over all pods, and at most a minute old. Beyond 250,000 they are estimates; of webhooks 250000
+    means that or more.
     """
     return answer(await _stats.get(deps_of(request)))
 

@@ -17,11 +17,20 @@ async def is_refused(actor: Actor) -> bool:
 
 async def require_participant(conversation_id: UUID, actor: Actor) -> None:
     """Raise NotFound where there is no such conversation, Forbidden where the actor is not in it."""
-    known, member = await queries.membership(conversation_id, actor.user_id)
+    admit(conversation_id, *await queries.membership(conversation_id, actor.user_id))
+
+
+def admit(conversation_id: UUID, known: bool, member: bool) -> None:  # noqa: FBT001 - as `queries` gives them
+    """Raise NotFound where there is no such conversation, Forbidden for who is not in it."""
     if not known:
-        raise NotFound(f"There is no conversation {ids.to_wire(ids.CONVERSATION, conversation_id)!r}")
+        raise no_conversation(conversation_id)
     if not member:
         raise Forbidden("You are not a participant of this conversation")
+
+
+def no_conversation(conversation_id: UUID) -> NotFound:
+    """Make the error that names a conversation which is not there."""
+    return NotFound(f"There is no conversation {ids.to_wire(ids.CONVERSATION, conversation_id)!r}")
 
 
 async def require_message(message_id: UUID, actor: Actor) -> Row:

@@ -1,22 +1,26 @@
 """What a client missed."""
 
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from msgspec import Raw
 
-from app import eventlog, ids, queries, store
+from app import eventlog, ids, queries
 from app.auth import policy
 from app.auth.actor import Actor
 from app.codec import encode, reject
 from app.deps import Deps
-from app.errors import ChatError
+from app.errors import ChatError, NotFound
+from app.events import Change
 from app.limits import Action
 from app.schemas import ErrorView, EventPage, EventView, SocketSync
-from app.usecases.access import require_participant
+from app.usecases.access import admit, no_conversation, require_participant
 
 SYNC_ITEMS = 100
+# How many changes one statement reads for `sync`: a little more than its answer usually has room for.
+SYNC_ROWS = 400
 # What the JSON around the events takes, at most.
 OVERHEAD = 256
 OVERHEAD_PER_CONVERSATION = 200
@@ -31,56 +35,121 @@ async def list_events(deps: Deps, actor: Actor, conversation_id: UUID, after: in
     policy.require_read(actor)
     await deps.limits.check(Action.READ, actor.user_id)
     await require_participant(conversation_id, actor)
-    return await _page(conversation_id, after, limit)
+    found = (await eventlog.places({conversation_id: after})).get(conversation_id)
+    if found is None:
+        raise no_conversation(conversation_id)
+    place = _Place(after, *found)
+    return place.page_of(await eventlog.changes_after({conversation_id: after}, limit) if place.is_behind else [])
 
 
-async def _page(conversation_id: UUID, after: int, limit: int) -> EventPage:
-    last_seq, is_kept = await eventlog.place(conversation_id, after) or (0, False)
-    if after == last_seq:
-        return EventPage(items=[], last_seq=last_seq, has_more=False, gap=False)
-    if after > last_seq or not is_kept:
-        return EventPage(items=[], last_seq=last_seq, has_more=False, gap=True)
-    changes = await eventlog.changes_after({conversation_id: after}, limit)
-    items = [EventView(change.seq, change.event.name, Raw(change.event.data)) for change in changes]
-    end = items[-1].seq if items else after
-    last_seq = max(last_seq, end)
-    return EventPage(items=items, last_seq=last_seq, has_more=end < last_seq, gap=False)
+class _Place(NamedTuple):
+    """Where a client is in a conversation, where that stands, and whether the entry in between is kept."""
+
+    after: int
+    last_seq: int
+    is_kept: bool
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is something to read."""
+        return self.after < self.last_seq and self.is_kept
+
+    def page_of(self, changes: list[Change]) -> EventPage:
+        """Make the page of what was read."""
+        if not self.is_behind:
+            return EventPage(items=[], last_seq=self.last_seq, has_more=False, gap=self.after != self.last_seq)
+        items = [EventView(change.seq, change.event.name, Raw(change.event.data)) for change in changes]
+        end = items[-1].seq if items else self.after
+        last_seq = max(self.last_seq, end)
+        return EventPage(items=items, last_seq=last_seq, has_more=end < last_seq, gap=False)
 
 
 async def sync(deps: Deps, actor: Actor, command: SocketSync) -> dict[str, Any]:
     """Read what a client missed of many conversations, and which it has entered since; at most 256 KiB of it.
 
-    What does not fit is told by `hasMore`: the client asks again from where it is then.
+    What does not fit is told by `hasMore`: the client asks again from where it is then. However many conversations
+    there are, they are asked for together, and no more is read than a little above what fits.
     """
     policy.require_read(actor)
     await deps.limits.check(Action.SYNC, actor.user_id)
     since = None if command.since is None else _utc(command.since)
-    conversation_ids = await store.conversations_of(actor.user_id)
-    mine = set(conversation_ids)
     found: dict[str, Any] = {}
-    named: dict[str, UUID] = {}
-    for text in command.conversations:
-        try:
-            conversation_id = ids.from_wire(ids.CONVERSATION, text)
-            if conversation_id not in mine:
-                await require_participant(conversation_id, actor)
-        except ChatError as error:
-            found[text] = {"error": ErrorView(error.code, error.message)}
-        else:
-            named[text] = conversation_id
+    named = await _readable(actor, command.conversations, found)
     entered = [] if since is None else await queries.joined_since(actor.user_id, since)
     known = set(named.values())
     joined = [ids.to_wire(ids.CONVERSATION, one) for one in entered if one not in known]
+    places = await _places(command.conversations, named, found)
     answer = {"ok": True, "events": found, "joined": joined}
     room = deps.settings.max_body_bytes - len(encode(answer)) - OVERHEAD
+    room -= sum(len(text) + OVERHEAD_PER_CONVERSATION for text in places)
     is_first = True
-    for text, conversation_id in named.items():
-        page = await _page(conversation_id, command.conversations[text], SYNC_ITEMS)
-        page, size = _fitting(page, room, is_first=is_first)
-        room -= size + len(text) + OVERHEAD_PER_CONVERSATION
-        is_first = is_first and not page.items
-        found[text] = page
+    for together in _in_portions(places):
+        # Where nothing fits any more, nothing is read.
+        positions = {named[text]: places[text].after for text in together if places[text].is_behind}
+        changes = await _missed(positions) if positions and (room > 0 or is_first) else {}
+        for text in together:
+            page, size = _fitting(places[text].page_of(changes.get(named[text], [])), room, is_first=is_first)
+            room -= size
+            is_first = is_first and not page.items
+            found[text] = page
     return answer
+
+
+async def _readable(actor: Actor, texts: Iterable[str], found: dict[str, Any]) -> dict[str, UUID]:
+    """Give the conversations that the actor may read, by their names; `found` gets the error of each other one."""
+    named: dict[str, UUID] = {}
+    for text in texts:
+        try:
+            named[text] = ids.from_wire(ids.CONVERSATION, text)
+        except NotFound as error:
+            found[text] = _error(error)
+    known = await queries.memberships(list(named.values()), actor.user_id)
+    for text, conversation_id in list(named.items()):
+        try:
+            admit(conversation_id, *known[conversation_id])
+        except ChatError as error:
+            found[text] = _error(error)
+            del named[text]
+    return named
+
+
+async def _places(held: Mapping[str, int], named: Mapping[str, UUID], found: dict[str, Any]) -> dict[str, _Place]:
+    """Give where the client is in each conversation; `found` gets the error of one that was deleted meanwhile."""
+    standing = await eventlog.places({conversation_id: held[text] for text, conversation_id in named.items()})
+    for text, conversation_id in named.items():
+        if conversation_id not in standing:
+            found[text] = _error(no_conversation(conversation_id))
+    return {
+        text: _Place(held[text], *standing[conversation_id])
+        for text, conversation_id in named.items()
+        if conversation_id in standing
+    }
+
+
+def _in_portions(places: Mapping[str, _Place]) -> Iterator[list[str]]:
+    """Divide conversations so that of each portion SYNC_ROWS changes are read at most, or those of one alone."""
+    portion: list[str] = []
+    rows = 0
+    for text, place in places.items():
+        missing = min(place.last_seq - place.after, SYNC_ITEMS) if place.is_behind else 0
+        if portion and rows + missing > SYNC_ROWS:
+            yield portion
+            portion, rows = [], 0
+        portion.append(text)
+        rows += missing
+    if portion:
+        yield portion
+
+
+async def _missed(positions: dict[UUID, int]) -> dict[UUID, list[Change]]:
+    changes: dict[UUID, list[Change]] = {}
+    for change in await eventlog.changes_after(positions, SYNC_ITEMS):
+        changes.setdefault(change.conversation_id, []).append(change)
+    return changes
+
+
+def _error(error: ChatError) -> dict[str, ErrorView]:
+    return {"error": ErrorView(error.code, error.message)}
 
 
 def _utc(at: datetime) -> datetime:

@@ -1,8 +1,17 @@
 import json
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from unittest.mock import AsyncMock
 
 import pytest
 from clients import ear, somebody
+
+from app import database, eventlog, ids, queries, store
+from app.auth.actor import Actor
+from app.errors import NotFound
+from app.schemas import SocketSync
+from app.settings import Settings
+from app.usecases import catchup
 
 
 async def test_sync_gives_what_was_missed_in_order(user, cluster):
@@ -61,6 +70,61 @@ async def test_sync_is_cut_to_256_kib_and_always_gets_on(user, cluster):
             assert sum(held.values()) > before
             rounds += 1
     assert rounds > 1
+
+
+async def test_sync_asks_for_all_conversations_together_and_reads_little_more_than_fits(
+    user, servers, monkeypatch
+):
+    anna = user("anna")
+    rooms = [await anna.group() for _ in range(60)]
+    for room in rooms[::2]:
+        await anna.say(room, "x" * 8000)
+    for _ in range(200):
+        await anna.say(rooms[1], "x" * 8000)
+    asked = []
+
+    async def recorded(statement, *values, run=store.rows):
+        found = await run(statement, *values)
+        asked.append((statement, found))
+        return found
+
+    monkeypatch.setattr(store, "rows", recorded)
+    monkeypatch.setattr(queries, "rows", recorded)
+    settings = Settings.read(servers.environment())
+    deps = SimpleNamespace(settings=settings, limits=SimpleNamespace(check=AsyncMock()))
+    actor = Actor(anna.user_id, can_read=True, can_write=True, expires_at=0, issued_at=0)
+    async with database.opened(settings.database_url):
+        answer = await catchup.sync(deps, actor, SocketSync(dict.fromkeys(rooms, 0)))
+    # Who is in which, where they stand, and one portion: more does not fit.
+    assert [statement for statement, _ in asked] == [queries.MEMBERSHIPS, eventlog.PLACES, store.MISSED]
+    assert len(asked[-1][1]) <= catchup.SYNC_ROWS
+    pages = [answer["events"][room] for room in rooms]
+    assert 25 < sum(len(page.items) for page in pages) < 40
+    assert [page.has_more for page in pages[0::2]][-1] is True
+    assert all(not page.gap for page in pages)
+
+
+async def test_a_conversation_that_is_deleted_meanwhile_is_not_found_and_no_gap(user, servers, monkeypatch):
+    anna = user("anna")
+    room, other = await anna.group(), await anna.group()
+    places = eventlog.places
+
+    async def deleted_first(positions):
+        assert (await anna.delete(f"/api/conversations/{room}")).status == 204
+        return await places(positions)
+
+    monkeypatch.setattr(eventlog, "places", deleted_first)
+    settings = Settings.read(servers.environment())
+    deps = SimpleNamespace(settings=settings, limits=SimpleNamespace(check=AsyncMock()))
+    actor = Actor(anna.user_id, can_read=True, can_write=True, expires_at=0, issued_at=0)
+    async with database.opened(settings.database_url):
+        answer = await catchup.sync(deps, actor, SocketSync({room: 0, other: 0}))
+    assert answer["events"][room]["error"].code == "NOT_FOUND"
+    assert answer["events"][other].gap is False
+    room = await anna.group()
+    async with database.opened(settings.database_url):
+        with pytest.raises(NotFound):
+            await catchup.list_events(deps, actor, ids.from_wire(ids.CONVERSATION, room), 0, 10)
 
 
 async def test_too_many_conversations_at_once_are_refused(cluster):

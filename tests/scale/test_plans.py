@@ -34,11 +34,16 @@ from filling import (
 
 from app import eventlog, ids, queries, store
 from app.queries import UNREAD_CEILING
-from app.usecases import admin, changing, chores, conversations, participants, presence, reactions, receipts
+from app.usecases import changing, chores, conversations, participants, presence, reactions, receipts, stats
 from app.writer import PLANS
 
 EVERYBODY = 2**31 - 1
 BUSY_IDS = [filling.numbered(1, FIRST_DIRECT + number) for number in range(BUSY_CONVERSATIONS)]
+# All that there is, in as many slices as a day is counted in.
+SLICES = tuple(
+    [ids.first_of(time.time() / stats.SLICES * place) for place in range(first, first + stats.SLICES)]
+    for first in (0, 1)
+)
 MODES = ("force_custom_plan", "force_generic_plan")
 
 # What one of a page of the busy user's conversations takes: itself, its last message, two participants, the
@@ -111,7 +116,6 @@ CASES: dict[str, Case] = {
         lambda _: lambda: store.missed(dict.fromkeys(BUSY_IDS, DIRECT_SEQS - 1), 500), 10_200
     ),
     "committed since": Case(lambda facts: lambda: store.committed_since(facts.horizon), 100),
-    "conversations of": Case(lambda _: lambda: store.conversations_of(BUSY), BUSY_CONVERSATIONS),
     "admissions": Case(lambda _: lambda: store.admissions([(BUSY, 0), ("person-3", 0)]), 2 * BUSY_CONVERSATIONS),
     "refused": Case(lambda _: lambda: store.are_refused([(BUSY, 0), ("person-3", 0)]), 4),
     "last seqs": Case(lambda _: lambda: store.last_seqs(BUSY_IDS), BUSY_CONVERSATIONS),
@@ -188,7 +192,8 @@ CASES: dict[str, Case] = {
     ),
     "seq of": Case(lambda facts: lambda: queries.seq_of(CROWD, facts.loved), 1),
     "events after": Case(lambda _: lambda: store.missed({CROWD: 123_456}, 100), 240),
-    "place": Case(lambda _: lambda: eventlog.place(CROWD, 123_456), 3),
+    "places": Case(lambda _: lambda: eventlog.places(dict.fromkeys([CROWD, *BUSY_IDS[:199]], 5)), 600),
+    "memberships": Case(lambda _: lambda: queries.memberships([CROWD, *BUSY_IDS[:199]], BUSY), 400),
     "admin, all": Case(lambda _: lambda: queries.all_conversations(BUSY_IDS[4000], None, None, 21), 21 * 6),
     "admin, of a type": Case(lambda _: lambda: queries.all_conversations(None, "group", None, 21), 600, 5),
     # Those that come after the cursor; they are put in order before the page is cut.
@@ -223,15 +228,28 @@ CASES: dict[str, Case] = {
     "hide": Case(lambda _: (conversations.HIDE, BUSY_IDS[11], BUSY), 2),
     # Everybody leaves, and is remembered.
     "dissolve": Case(lambda _: (conversations.DISSOLVE, CROWD), CROWD_SIZE + 2, pages=20 * CROWD_SIZE),
-    # At most every 30 s, and the messages only below a million: to count is to read.
-    # Of webhooks there are few here, of which none is pending or dead.
+    # At most every 30 s, and never more of a table than the bound. Of webhooks none is pending or dead.
     "stats": Case(
-        lambda _: (admin.STATS, ids.first_of(time.time() - 86_400)),
-        130_000,
+        lambda _: (stats.STATS, stats.EXACT_BELOW),
+        130_000 + stats.EXACT_BELOW,
         in_vain=2 * 150,
-        whole={"users", "conversations", "webhooks"},
+        pages=100_000,
+        whole={"users", "conversations", "messages", "webhooks"},
     ),
-    "stats, messages": Case(lambda _: (admin.COUNT_MESSAGES,), 500_000, whole={"messages"}),
+    "stats, the last day": Case(
+        lambda _: (stats.LAST_DAY, ids.first_of(0), stats.EXACT_BELOW),
+        # Those that read side by side stop only once all together have enough.
+        3 * stats.EXACT_BELOW,
+        pages=300_000,
+        whole={"messages"},
+    ),
+    # Before there was anything every slice has the same first messages, which are not its own.
+    "stats, a sample": Case(
+        lambda _: (stats.SAMPLE, *SLICES, stats.SLICE_ROWS),
+        2 * stats.EXACT_BELOW,
+        in_vain=stats.EXACT_BELOW,
+        pages=300_000,
+    ),
     "erase": Case(lambda _: (chores.STRETCH, CROWD, ERASED, 1000, chores.PIECE), chores.PIECE + 1),
     "purge, reactions": Case(lambda _: (chores.PURGE_REACTIONS, CROWD, chores.PIECE), 2 * chores.PIECE),
     "purge, messages": Case(lambda _: (chores.PURGE_MESSAGES, CROWD, chores.PIECE), 2 * chores.PIECE),
