@@ -3,6 +3,9 @@
 A claimed row is held by a lease: its `due_at` is the lease's end, and `lease` says which claim it was. First
 attempts are claimed lane by lane, a lane being one conversation: its first new row stands for all of it. Rows of
 one conversation commit in the order of `seq`, and while the first is held nobody else takes those behind it.
+
+No two statements may wait for each other: a claim waits for no row, and whatever else changes several rows locks
+them by user and id first. The outbox, too, writes presence user by user in that order.
 """
 
 from collections.abc import Collection, Sequence
@@ -25,7 +28,8 @@ _COLUMNS = """
 """
 
 # From lane to lane by the index, so that a conversation with a million rows costs what one with a single row does.
-# The first row is locked and looked at anew: who was faster has its lease there.
+# The first row is locked and looked at anew: who was faster has its lease there. Of the rows behind it those are
+# claimed that are free, up to the first that is not: what comes after that would overtake it.
 CLAIM_LANES = f"""
 WITH RECURSIVE firsts AS (
     (
@@ -43,13 +47,22 @@ WITH RECURSIVE firsts AS (
     WHERE id = ANY (ARRAY(SELECT id FROM firsts WHERE due_at <= now() LIMIT $2))
           AND state = 'new' AND due_at <= now()
     FOR UPDATE SKIP LOCKED
+), lane AS MATERIALIZED (
+    SELECT one.id, row_number() OVER (PARTITION BY held.conversation_id ORDER BY one.seq) AS place
+    FROM held CROSS JOIN LATERAL (
+        SELECT id, seq FROM webhooks WHERE state = 'new' AND conversation_id = held.conversation_id
+        ORDER BY seq LIMIT $4
+    ) one
+), free AS MATERIALIZED (
+    SELECT id, conversation_id, seq FROM webhooks
+    WHERE id = ANY (ARRAY(SELECT id FROM lane)) AND state = 'new'
+    FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE webhooks w SET due_at = now() + interval '{LEASE:g} seconds', lease = $3
     WHERE w.id = ANY (ARRAY(
-        SELECT lane.id FROM held CROSS JOIN LATERAL (
-            SELECT id FROM webhooks WHERE state = 'new' AND conversation_id = held.conversation_id
-            ORDER BY seq LIMIT $4
-        ) lane
+        SELECT id FROM lane JOIN (
+            SELECT id, row_number() OVER (PARTITION BY conversation_id ORDER BY seq) AS place FROM free
+        ) AS numbered USING (id, place)
     ))
     RETURNING {_COLUMNS}
 )
@@ -89,29 +102,46 @@ LEFT JOIN claimed ON true
 ORDER BY claimed.created_at
 """
 
-RENEW = f"""
+
+def _locked(key: str, condition: str) -> str:
+    """Write the CTE that locks what is held, by a key and the lease of each, in the one order."""
+    return f"""
+WITH mine AS MATERIALIZED (
+    SELECT w.id FROM webhooks w
+    JOIN unnest($1::{"uuid" if key == "id" else "text"}[], $2::uuid[]) AS held ({key}, lease)
+         ON w.{key} = held.{key} AND w.lease = held.lease
+    WHERE {condition}
+    ORDER BY w.user_id, w.id
+    FOR UPDATE OF w
+)"""
+
+
+_HELD = _locked("id", "true")
+# A transition that came while an older one was under way has taken its row, and waits for the end of its lease.
+_HELD_PRESENCE = _locked("user_id", "w.conversation_id IS NULL AND w.state = 'due'")
+
+_LONGER = f"""
 UPDATE webhooks w SET due_at = now() + interval '{LEASE:g} seconds'
-FROM unnest($1::uuid[], $2::uuid[]) AS held (id, lease)
-WHERE w.id = held.id AND w.lease = held.lease
-RETURNING w.id
+FROM mine WHERE w.id = mine.id RETURNING w.id
 """
 
-RELEASE = """
-UPDATE webhooks w SET due_at = now(), lease = NULL
-FROM unnest($1::uuid[], $2::uuid[]) AS unsent (id, lease)
-WHERE w.id = unsent.id AND w.lease = unsent.lease
-"""
+_FREED = "UPDATE webhooks w SET due_at = now(), lease = NULL FROM mine WHERE w.id = mine.id"
+
+RENEW = f"{_HELD} {_LONGER}"
+RENEW_PRESENCE = f"{_HELD_PRESENCE} {_LONGER}"
+RELEASE = f"{_HELD} {_FREED}"
+FREE_PRESENCE = f"{_HELD_PRESENCE} {_FREED}"
 
 # Who lost the lease has nothing to say any more: another worker is at it.
-SETTLE = """
+SETTLE = f"""{_HELD}
 UPDATE webhooks w
 SET state = settled.state, attempts = w.attempts + 1, step = settled.step, lease = NULL,
     due_at = now() + settled.delay * interval '1 second',
     last_status_code = settled.status, last_error = settled.error,
     delivered_at = CASE WHEN settled.state = 'delivered' THEN clock_timestamp() END
-FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::float8[], $6::int[], $7::text[])
-     AS settled (id, lease, state, step, delay, status, error)
-WHERE w.id = settled.id AND w.lease = settled.lease
+FROM mine JOIN unnest($1::uuid[], $3::text[], $4::int[], $5::float8[], $6::int[], $7::text[])
+     AS settled (id, state, step, delay, status, error) USING (id)
+WHERE w.id = mine.id
 """
 
 # How much waits, counted up to a bound, and for how long the oldest has been due. What was never tried is due from
@@ -127,28 +157,19 @@ SELECT (
        ))::float8 AS oldest
 """
 
-# A transition that came while an older one was under way has taken its row, and waits for the end of its lease.
-RENEW_PRESENCE = f"""
-UPDATE webhooks w SET due_at = now() + interval '{LEASE:g} seconds'
-FROM unnest($1::text[], $2::uuid[]) AS held (user_id, lease)
-WHERE w.conversation_id IS NULL AND w.state = 'due' AND w.user_id = held.user_id AND w.lease = held.lease
-"""
-
-FREE_PRESENCE = """
-UPDATE webhooks w SET due_at = now(), lease = NULL
-FROM unnest($1::text[], $2::uuid[]) AS freed (user_id, lease)
-WHERE w.conversation_id IS NULL AND w.state = 'due' AND w.user_id = freed.user_id AND w.lease = freed.lease
-"""
-
 EXPIRE = """
 UPDATE webhooks SET state = 'dead', lease = NULL, last_error = coalesce(last_error, 'not delivered in time')
-WHERE conversation_id IS NULL AND state = 'due' AND expires_at <= now() AND due_at <= now()
+WHERE id = ANY (ARRAY(
+    SELECT id FROM webhooks
+    WHERE conversation_id IS NULL AND state = 'due' AND expires_at <= now() AND due_at <= now()
+    FOR UPDATE SKIP LOCKED
+))
 RETURNING id
 """
 
 FORGET = """
 DELETE FROM webhooks WHERE id = ANY (ARRAY(
-    SELECT id FROM webhooks WHERE state = 'delivered' AND id < $1 ORDER BY id LIMIT $2
+    SELECT id FROM webhooks WHERE state = 'delivered' AND id < $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
 )) RETURNING id
 """
 
