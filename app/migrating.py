@@ -3,7 +3,6 @@
 import asyncio
 import logging
 
-import asyncpg
 from tortoise import Tortoise
 from tortoise.migrations.api import migrate as apply_migrations
 
@@ -25,7 +24,7 @@ class NoDatabaseError(Exception):
 
 async def migrate(url: Url) -> None:
     """Apply the migrations that are missing; many processes may do so at once, and one does it."""
-    lock = await asyncpg.connect(**database.credentials(url), timeout=database.CONNECT_TIMEOUT)
+    lock = await database.connect(url)
     try:
         await lock.execute("SELECT pg_advisory_lock($1)", LOCK)
         config = database.configuration(url)
