@@ -34,8 +34,8 @@ async def opened(servers, sql):
         yield
     await sql.execute("DROP TABLE written")
     asyncio.get_running_loop().set_exception_handler(None)
-    # What asyncpg finds open on a connection that it is given back.
-    assert told == []
+    # What asyncpg says of a connection that it is given back with a transaction open.
+    assert not [what for what in told if "active transaction" in what["message"]]
 
 
 async def write(what: str) -> None:
