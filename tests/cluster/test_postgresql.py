@@ -209,6 +209,15 @@ async def test_whatever_postgresql_refuses_for_a_while_is_unavailable_and_told_o
                 assert (await patch(anna, room, f"after {sqlstate}")).status == 200
                 assert (await anna.post(path, {"content": sqlstate})).status == 201
             assert socket.of("disconnect") == []
+            # Background jobs wait as well.
+            await database.execute(
+                "CREATE TRIGGER refuse BEFORE UPDATE ON chores FOR EACH STATEMENT EXECUTE FUNCTION refuse('53100')"
+            )
+
+            async def waits():
+                return len(warnings(pod, "the loop chores waits")) == 1
+
+            await until(waits, "the loop that does chores")
         assert pod.errors() == []
         assert "Traceback" not in pod.log.read_text()
         for sqlstate in REFUSALS:
