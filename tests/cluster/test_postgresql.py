@@ -260,6 +260,31 @@ async def test_a_conflict_that_passes_is_seen_by_nobody(servers, tmp_path, http,
         assert warnings(pod, "PostgreSQL") == []
 
 
+async def test_a_primary_that_becomes_a_standby_is_away(servers, tmp_path, http, database_url, database):
+    # In place of PostgreSQL's own function.
+    await database.execute("CREATE SCHEMA role; CREATE TABLE role.standby AS SELECT false AS is_standby")
+    await database.execute(
+        "CREATE FUNCTION role.pg_is_in_recovery() RETURNS bool LANGUAGE sql AS 'TABLE role.standby'"
+    )
+    name = await database.fetchval("SELECT current_database()")
+    await database.execute(f"ALTER DATABASE {name} SET search_path = role, pg_catalog, public")
+    async with one_pod(servers, database_url, tmp_path) as pod:
+        anna = person(http, pod)
+        room = await anna.group()
+        await database.execute("UPDATE role.standby SET is_standby = true")
+
+        async def is_away():
+            return not await ready(pod, http)
+
+        await until(is_away, "not ready")
+        assert (await patch(anna, room, "lost")).status == 503
+        await database.execute("UPDATE role.standby SET is_standby = false")
+        await until(lambda: ready(pod, http), "ready again", 5)
+        assert (await patch(anna, room, "after")).status == 200
+        assert len(warnings(pod, "it is a standby")) == 1
+        assert pod.errors() == []
+
+
 async def test_what_a_database_has_set_for_itself_does_not_matter(servers, tmp_path, http, database_url, database):
     name = await database.fetchval("SELECT current_database()")
     for setting in (
