@@ -10,14 +10,15 @@ from app.usecases.conversations import dissolve
 
 
 async def list_conversations(
-    limit: int, cursor: str | None, kind: str | None, user_id: str | None
+    deps: Deps, limit: int, cursor: str | None, kind: str | None, user_id: str | None
 ) -> ConversationPage:
     """Show a page of all conversations, by id; raises ValidationFailed."""
     after = None if cursor is None else cursors.read_id_cursor(ids.CONVERSATION, cursor, "cursor")
-    rows = await queries.all_conversations(after, kind, user_id, limit + 1)
-    shown = rows[:limit]
-    found_ids = [row["id"] for row in shown]
-    people = views.by_conversation(await queries.participants(found_ids, "", views.LISTED_PARTICIPANTS))
+    async with deps.database.dear_reads:
+        rows = await queries.all_conversations(after, kind, user_id, limit + 1)
+        shown = rows[:limit]
+        found_ids = [row["id"] for row in shown]
+        people = views.by_conversation(await queries.participants(found_ids, "", views.LISTED_PARTICIPANTS))
     page = ConversationPage(items=[views.conversation(row, people.get(row["id"], [])) for row in shown])
     if len(rows) > limit:
         page.next_cursor = cursors.id_cursor(ids.CONVERSATION, shown[-1]["id"])

@@ -35,11 +35,13 @@ async def list_events(deps: Deps, actor: Actor, conversation_id: UUID, after: in
     policy.require_read(actor)
     await deps.limits.check(Action.READ, actor.user_id)
     await require_participant(conversation_id, actor)
-    found = (await eventlog.places({conversation_id: after})).get(conversation_id)
-    if found is None:
-        raise no_conversation(conversation_id)
-    place = _Place(after, *found)
-    return place.page_of(await eventlog.changes_after({conversation_id: after}, limit) if place.is_behind else [])
+    async with deps.database.dear_reads:
+        found = (await eventlog.places({conversation_id: after})).get(conversation_id)
+        if found is None:
+            raise no_conversation(conversation_id)
+        place = _Place(after, *found)
+        changes = await eventlog.changes_after({conversation_id: after}, limit) if place.is_behind else []
+    return place.page_of(changes)
 
 
 class _Place(NamedTuple):
@@ -86,7 +88,8 @@ async def sync(deps: Deps, actor: Actor, command: SocketSync) -> dict[str, Any]:
     for together in _in_portions(places):
         # Where nothing fits any more, nothing is read.
         positions = {named[text]: places[text].after for text in together if places[text].is_behind}
-        changes = await _missed(positions) if positions and (room > 0 or is_first) else {}
+        # One portion at a time, so that those who sync much let the others have their turn.
+        changes = await _missed(deps, positions) if positions and (room > 0 or is_first) else {}
         for text in together:
             page, size = _fitting(places[text].page_of(changes.get(named[text], [])), room, is_first=is_first)
             room -= size
@@ -141,9 +144,11 @@ def _in_portions(places: Mapping[str, _Place]) -> Iterator[list[str]]:
         yield portion
 
 
-async def _missed(positions: dict[UUID, int]) -> dict[UUID, list[Change]]:
+async def _missed(deps: Deps, positions: dict[UUID, int]) -> dict[UUID, list[Change]]:
     changes: dict[UUID, list[Change]] = {}
-    for change in await eventlog.changes_after(positions, SYNC_ITEMS):
+    async with deps.database.dear_reads:
+        found = await eventlog.changes_after(positions, SYNC_ITEMS)
+    for change in found:
         changes.setdefault(change.conversation_id, []).append(change)
     return changes
 

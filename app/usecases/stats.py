@@ -91,11 +91,13 @@ class Stats:
 
 
 async def _read(deps: Deps) -> StatsView:
-    counted = await store.row(STATS, EXACT_BELOW)
-    assert counted is not None
     estimates: dict[str, int] = {}
-    if max(counted["users"], counted["conversations"], counted["messages"]) >= EXACT_BELOW:
-        estimates = {one["name"]: one["count"] for one in await store.rows(ESTIMATES)}
+    async with deps.database.dear_reads:
+        counted = await store.row(STATS, EXACT_BELOW)
+        assert counted is not None
+        if max(counted["users"], counted["conversations"], counted["messages"]) >= EXACT_BELOW:
+            estimates = {one["name"]: one["count"] for one in await store.rows(ESTIMATES)}
+        last_day = await _last_day(time.time())
     found = {
         name: _total(counted[name], estimates.get(name, 0)) for name in ("users", "conversations", "messages")
     }
@@ -103,7 +105,7 @@ async def _read(deps: Deps) -> StatsView:
     return StatsView(
         users=found["users"],
         conversations=found["conversations"],
-        messages=MessageCount(found["messages"], await _last_day(time.time()), counted["messages"] >= EXACT_BELOW),
+        messages=MessageCount(found["messages"], last_day, counted["messages"] >= EXACT_BELOW),
         sockets=sockets,
         users_online=users_online,
         webhooks=WebhookCount(counted["pending"], counted["dead"]),

@@ -14,6 +14,15 @@ from app.settings import Settings
 from app.usecases import catchup
 
 
+def deps_of(settings):
+    """Give a use-case what it reaches for: PostgreSQL, and no limits."""
+    return SimpleNamespace(
+        settings=settings,
+        limits=SimpleNamespace(check=AsyncMock()),
+        database=database.Database(settings.database_url),
+    )
+
+
 async def test_sync_gives_what_was_missed_in_order(user, cluster):
     anna, ben = user("anna"), user("ben", cluster[1])
     known, other = await anna.direct(ben.user_id), await anna.group(ben.user_id)
@@ -91,7 +100,7 @@ async def test_sync_asks_for_all_conversations_together_and_reads_little_more_th
     monkeypatch.setattr(store, "rows", recorded)
     monkeypatch.setattr(queries, "rows", recorded)
     settings = Settings.read(servers.environment())
-    deps = SimpleNamespace(settings=settings, limits=SimpleNamespace(check=AsyncMock()))
+    deps = deps_of(settings)
     actor = Actor(anna.user_id, can_read=True, can_write=True, expires_at=0, issued_at=0)
     async with database.opened(settings.database_url):
         answer = await catchup.sync(deps, actor, SocketSync(dict.fromkeys(rooms, 0)))
@@ -115,7 +124,7 @@ async def test_a_conversation_that_is_deleted_meanwhile_is_not_found_and_no_gap(
 
     monkeypatch.setattr(eventlog, "places", deleted_first)
     settings = Settings.read(servers.environment())
-    deps = SimpleNamespace(settings=settings, limits=SimpleNamespace(check=AsyncMock()))
+    deps = deps_of(settings)
     actor = Actor(anna.user_id, can_read=True, can_write=True, expires_at=0, issued_at=0)
     async with database.opened(settings.database_url):
         answer = await catchup.sync(deps, actor, SocketSync({room: 0, other: 0}))

@@ -68,7 +68,7 @@ async def deps(servers, monkeypatch):
         supervisor.loop("writer", writer.run_forever)
         yield Deps(
             settings=settings,
-            database=None,
+            database=database.Database(Url(servers.database_url)),
             tokens=None,
             fanout=silent,
             outbox=Outbox(settings, None),
