@@ -1,81 +1,59 @@
-"""The connection to PostgreSQL: Tortoise's pool, bounded, and what to make of it when it is away."""
+"""PostgreSQL as a process sees it: whether it is there, and for how long a use-case waits for it."""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any, TypeVar
 
 import asyncpg
 from tortoise import Tortoise
-from tortoise.backends.base.client import BaseDBAsyncClient
-from tortoise.connection import get_connection
-from tortoise.exceptions import DBConnectionError
 
-from app import migrations
+from app import migrations, postgres, postgres_errors
 from app.errors import ServiceUnavailable
+from app.postgres import CONNECT_TIMEOUT, SERVER_SETTINGS, connect, connection, keep, pool_options, transaction
+from app.postgres_errors import AWAY, REFUSED, RolledBackError, is_away, unavailable
 from app.setting_types import Url
 
+__all__ = [
+    "AWAY",
+    "CONNECT_TIMEOUT",
+    "REFUSED",
+    "SERVER_SETTINGS",
+    "RolledBackError",
+    "connect",
+    "connection",
+    "is_away",
+    "keep",
+    "pool_options",
+    "transaction",
+    "unavailable",
+]
+
 POOL_SIZE = 10
+# What lists and other dear reads may have of the pool at once, so that changes and connects never wait for them.
+DEAR_READS = 4
 # What one use-case may take, waits for a connection included, before its caller is told to come back.
 DEADLINE = 5.0
-CONNECT_TIMEOUT = 3.0
 WATCH_INTERVAL = 1.0
 WATCH_PATIENCE = 2.0
-# Kept below the deadline, so that PostgreSQL gives up before the caller does.
-STATEMENT_TIMEOUT_MS = 4000
-IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
-SERVER_SETTINGS = {
-    "application_name": "chat-service",
-    "statement_timeout": str(STATEMENT_TIMEOUT_MS),
-    "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
-    "timezone": "UTC",
-}
+# How long somebody waits who asks whether PostgreSQL is there.
+READY_PATIENCE = 1.0
 _APP = "chat"
 _LATEST = max(path.stem for path in Path(migrations.__file__).parent.glob("[0-9]*.py"))
 
 LAST_MIGRATION = "SELECT true FROM tortoise_migrations WHERE app = $1 AND name = $2"
+# One that was a primary and is a standby now answers as well, and refuses every change.
+LOOK = "SELECT pg_is_in_recovery()"
+
+# Whether a use-case is done again: what it did was counted the first time.
+IS_AGAIN: ContextVar[bool] = ContextVar("is_again", default=False)
+
+_R = TypeVar("_R")
 _log = logging.getLogger(__name__)
-
-# No patience helps a command against these; a process that serves waits until somebody has mended it.
-REFUSED = (
-    asyncpg.ClientConfigurationError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-)
-
-# What asyncpg, the event loop and the kernel raise when PostgreSQL is not there, goes away or does not let us in.
-AWAY = (
-    OSError,
-    TimeoutError,
-    DBConnectionError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.ReadOnlySQLTransactionError,
-    *REFUSED,
-)
-
-
-def credentials(url: Url) -> dict[str, Any]:
-    """Take a `postgresql://` address apart into what asyncpg's pool wants."""
-    parts = urlsplit(url.reveal())
-    options = dict(parse_qsl(parts.query))
-    found: dict[str, Any] = {
-        "host": options.pop("host", None) or parts.hostname or "localhost",
-        "port": int(options.pop("port", None) or parts.port or 5432),
-        "user": unquote(parts.username or options.pop("user", "postgres")),
-        "password": unquote(parts.password or options.pop("password", "")),
-        "database": unquote(parts.path.lstrip("/")) or "postgres",
-    }
-    if sslmode := options.pop("sslmode", None):
-        found["ssl"] = sslmode
-    return found
 
 
 def configuration(url: Url) -> dict[str, Any]:
@@ -83,30 +61,15 @@ def configuration(url: Url) -> dict[str, Any]:
     return {
         "connections": {
             "default": {
-                "engine": "tortoise.backends.asyncpg",
-                "credentials": {
-                    **credentials(url),
-                    "minsize": 1,
-                    "maxsize": POOL_SIZE,
-                    "timeout": CONNECT_TIMEOUT,
-                    "server_settings": SERVER_SETTINGS,
-                    "reset": keep,
-                },
+                "engine": postgres.__name__,
+                # None is made before it is needed: a process starts while PostgreSQL is away.
+                "credentials": {**pool_options(url), "minsize": 0, "maxsize": POOL_SIZE},
             },
         },
         "apps": {_APP: {"models": ["app.models"], "migrations": "app.migrations"}},
         "use_tz": True,
         "timezone": "UTC",
     }
-
-
-async def keep(connection: asyncpg.Connection) -> None:
-    """Take a connection back as it is, without a round trip: nothing is ever set on one.
-
-    What asyncpg does by itself is left for a transaction that somebody did not end.
-    """
-    if connection.is_in_transaction():
-        await connection.reset()
 
 
 @asynccontextmanager
@@ -119,11 +82,6 @@ async def opened(url: Url) -> AsyncIterator[None]:
         await Tortoise.close_connections()
 
 
-def connection() -> BaseDBAsyncClient:
-    """Give the pool on which statements run outside a transaction."""
-    return get_connection("default")
-
-
 class Database:
     """Whether PostgreSQL answers, looked at all the time on a connection of its own: callers are told at once."""
 
@@ -133,8 +91,14 @@ class Database:
         # Until the first look has shown otherwise.
         self._there = asyncio.Event()
         self._looked = asyncio.Event()
+        # Set by whoever wants to know now; the next answer wakes all of them.
+        self._asked = asyncio.Event()
+        self._answered = asyncio.Event()
         # Set whenever PostgreSQL is there anew: what it has may be older than what was seen of it.
         self.returned = asyncio.Event()
+        self._was_lost = False
+        # Held by whoever reads much at once.
+        self.dear_reads = asyncio.Semaphore(DEAR_READS)
 
     @property
     def is_away(self) -> bool:
@@ -144,6 +108,22 @@ class Database:
         """Do something once PostgreSQL answers and is up to date: before that every statement would fail."""
         await self._there.wait()
         await work()
+
+    async def serve(self, use_case: Callable[[], Awaitable[_R]]) -> _R:
+        """Do a use-case within its deadline, and again where others had PostgreSQL roll its change back.
+
+        Raises ServiceUnavailable when PostgreSQL is away or too slow. What is done again was not committed
+        and is announced to nobody; rate limits count it once.
+        """
+        async with self.deadline():
+            try:
+                return await use_case()
+            except RolledBackError:
+                token = IS_AGAIN.set(True)
+                try:
+                    return await postgres.again(use_case)
+                finally:
+                    IS_AGAIN.reset(token)
 
     def deadline(self) -> "Deadline":
         """Bound what a use-case waits for PostgreSQL; raises ServiceUnavailable when that is away or too slow."""
@@ -157,33 +137,58 @@ class Database:
 
     async def watch_forever(self) -> None:
         """Look every second whether PostgreSQL answers; each reason why not is told once."""
-        told = ""
         while True:
             try:
                 await self._watch()
-            except AWAY as error:
-                reason = str(error) or type(error).__name__
-                if reason != told or not self.is_away:
-                    _log.warning("PostgreSQL is away: %s", reason)
-                told = reason
+            except Exception as error:
+                if not is_away(error):
+                    raise
+                postgres_errors.note(error)
+                self._lose()
             finally:
                 # Whoever waits for the first look must not wait for ever, whatever it came to.
                 self._there.clear()
                 self._looked.set()
+                self._answer()
             await asyncio.sleep(WATCH_INTERVAL)
 
+    def _lose(self) -> None:
+        """End all connections once PostgreSQL is lost: they lead where the watch led, and may never say so."""
+        if not self.is_away:
+            self._there.clear()
+            self._was_lost = True
+            postgres.terminate_pooled()
+
     async def _watch(self) -> None:
-        watching = await asyncpg.connect(**credentials(self._url), timeout=CONNECT_TIMEOUT)
+        watching = await connect(self._url, WATCH_PATIENCE)
         try:
+            await self._look(watching)
             await self._await_migrations(watching)
+            if self._was_lost:
+                # Some may have been made meanwhile to one that is no primary any more.
+                self._was_lost = False
+                postgres.terminate_pooled()
             self._there.set()
             self._looked.set()
             self.returned.set()
             while True:
-                await asyncio.sleep(WATCH_INTERVAL)
-                await watching.fetchval("SELECT 1", timeout=WATCH_PATIENCE)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(WATCH_INTERVAL):
+                        await self._asked.wait()
+                self._asked.clear()
+                await self._look(watching)
+                self._answer()
         finally:
             watching.terminate()
+
+    @staticmethod
+    async def _look(watching: asyncpg.Connection) -> None:
+        if await watching.fetchval(LOOK, timeout=WATCH_PATIENCE):
+            raise asyncpg.ReadOnlySQLTransactionError("it is a standby, which takes no change")
+
+    def _answer(self) -> None:
+        self._answered.set()
+        self._answered = asyncio.Event()
 
     async def _await_migrations(self, watching: asyncpg.Connection) -> None:
         """Wait until somebody has brought the database up to date: before that every statement would fail."""
@@ -197,8 +202,17 @@ class Database:
             await asyncio.sleep(WATCH_INTERVAL)
 
     async def is_ready(self) -> bool:
-        """Tell whether PostgreSQL answers and is up to date."""
-        return not self.is_away and await is_available()
+        """Tell whether PostgreSQL answers and is up to date, within a second."""
+        if self.is_away:
+            return False
+        answered = self._answered
+        self._asked.set()
+        try:
+            async with asyncio.timeout(READY_PATIENCE):
+                await answered.wait()
+        except TimeoutError:
+            return False
+        return not self.is_away
 
 
 class Deadlines(dict["Deadline", float]):
@@ -255,16 +269,8 @@ class Deadline:
                 found = TimeoutError()
         else:
             del self._all[self]
-        if isinstance(found, AWAY):
+        if isinstance(found, Exception) and is_away(found):
             raise unavailable(found) from found
-
-
-def unavailable(error: Exception) -> Exception:
-    """Make ServiceUnavailable of what says that PostgreSQL is away; all else stays as it is."""
-    if not isinstance(error, AWAY):
-        return error
-    _log.warning("PostgreSQL is away: %s", str(error) or type(error).__name__)
-    return ServiceUnavailable()
 
 
 async def _is_migrated(watching: asyncpg.Connection) -> bool:
@@ -273,13 +279,3 @@ async def _is_migrated(watching: asyncpg.Connection) -> bool:
     except asyncpg.UndefinedTableError:
         return False
     return bool(found)
-
-
-async def is_available() -> bool:
-    """Tell whether PostgreSQL answers, within a second."""
-    try:
-        async with asyncio.timeout(1):
-            await connection().execute_query_dict("SELECT 1")
-    except AWAY:
-        return False
-    return True

@@ -13,6 +13,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from app import metrics, tracing
+from app.database import IS_AGAIN
 from app.errors import RateLimited
 from app.gathering import Gathering
 from app.redis_client import AWAY, Script
@@ -74,7 +75,7 @@ class Limits:
 
     async def check(self, action: Action, user_id: str) -> None:
         """Count an action; raises RateLimited where it is one too many."""
-        if self._rates[action].burst:
+        if self._rates[action].burst and not IS_AGAIN.get():
             _admit(action, await self._wait(self._check(action, user_id)))
 
     def check_soon(self, action: Action, user_id: str, told: Callable[[Exception | None], None]) -> None:

@@ -35,9 +35,15 @@ REDIS_UP = Gauge("chat_redis_up", "Whether Redis is connected for news.", regist
 LOOP_FAILURES = Counter(
     "chat_loop_failures", "Unexpected failures of background loops, which start again.", ["loop"], registry=None
 )
+DATABASE_ERRORS = Counter(
+    "chat_database_errors",
+    "Calls that PostgreSQL failed, by the class of their SQLSTATE; unknown, or none where it did not answer.",
+    ["sqlstate"],
+    registry=None,
+)
 for _registry in (SERVER, WORKER):
     ProcessCollector(registry=_registry)
-    for _metric in (DATABASE_UP, REDIS_UP, LOOP_FAILURES):
+    for _metric in (DATABASE_UP, REDIS_UP, LOOP_FAILURES, DATABASE_ERRORS):
         _registry.register(_metric)
 
 # Of servers

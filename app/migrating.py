@@ -3,7 +3,6 @@
 import asyncio
 import logging
 
-import asyncpg
 from tortoise import Tortoise
 from tortoise.migrations.api import migrate as apply_migrations
 
@@ -15,6 +14,7 @@ LOCK = 0x63_68_61_74
 # How long `chat-service migrate` waits for a PostgreSQL that is not there yet.
 PATIENCE = 30.0
 RETRY = 2.0
+UNHURRIED = {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
 
 _log = logging.getLogger(__name__)
 
@@ -25,14 +25,16 @@ class NoDatabaseError(Exception):
 
 async def migrate(url: Url) -> None:
     """Apply the migrations that are missing; many processes may do so at once, and one does it."""
-    lock = await asyncpg.connect(**database.credentials(url), timeout=database.CONNECT_TIMEOUT)
+    lock = await database.connect(url)
     try:
         await lock.execute("SELECT pg_advisory_lock($1)", LOCK)
         config = database.configuration(url)
         # A migration takes the time that it takes.
-        config["connections"]["default"]["credentials"]["server_settings"] = {"timezone": "UTC"}
-        await apply_migrations(config=config)
-        await Tortoise.close_connections()
+        config["connections"]["default"]["credentials"]["server_settings"] = database.SERVER_SETTINGS | UNHURRIED
+        try:
+            await apply_migrations(config=config)
+        finally:
+            await Tortoise.close_connections()
     finally:
         await lock.close(timeout=database.CONNECT_TIMEOUT)
 

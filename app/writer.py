@@ -48,14 +48,8 @@ class Writer:
 
     async def run_forever(self) -> None:
         """Keep the connections; they are made when first used."""
-        options = database.credentials(self._url) | {"server_settings": database.SERVER_SETTINGS | PLANS}
-        async with asyncpg.create_pool(
-            **options,
-            min_size=0,
-            max_size=BATCHES + LINES,
-            timeout=database.CONNECT_TIMEOUT,
-            reset=database.keep,
-        ) as self._pool:
+        options = database.pool_options(self._url) | {"server_settings": database.SERVER_SETTINGS | PLANS}
+        async with asyncpg.create_pool(**options, min_size=0, max_size=BATCHES + LINES) as self._pool:
             await asyncio.Event().wait()
 
     async def write(self, collect: Callable[[], list[NewMessage]], *, waits: bool) -> Written:

@@ -201,8 +201,7 @@ class ChatNamespace:
         """Do what a client asks for, and acknowledge it under its number; a failure is told as an event too."""
         with tracing.entry(_known(event)):
             try:
-                async with self._deps.database.deadline():
-                    answer = await self._handle(socket, event, args, number)
+                answer = await self._deps.database.serve(lambda: self._handle(socket, event, args, number))
             except Exception as error:  # noqa: BLE001 - `fail` logs it; a socket outlives every error
                 answer = socket.fail(event, error)
             else:

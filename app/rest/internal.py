@@ -123,7 +123,8 @@ async def list_all_conversations(request: Request) -> HTTPResponse:
     if user_id is not None and "\x00" in user_id:
         raise reject("userId", "must not contain NUL characters")
     limit = limit_of(request, LISTED)
-    return answer(await admin.list_conversations(limit, query_of(request, "cursor"), kind, user_id))
+    cursor = query_of(request, "cursor")
+    return answer(await admin.list_conversations(deps_of(request), limit, cursor, kind, user_id))
 
 
 @admin_blueprint.delete("/conversations/<conversation_id:str>", ignore_body=False)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 from sanic import HTTPResponse, Request
 
+from app.database import Database
 from app.errors import ChatError
 from app.fields import ClientMessageId
 
@@ -82,8 +83,8 @@ def endpoint(
     def decorate(handler: Handler) -> Handler:
         @functools.wraps(handler)
         async def bounded(request: Request, *args: Any, **kwargs: Any) -> HTTPResponse:
-            async with request.app.ctx.deps.database.deadline():
-                return await handler(request, *args, **kwargs)
+            database: Database = request.app.ctx.deps.database
+            return await database.serve(lambda: handler(request, *args, **kwargs))
 
         served = bounded if needs_database else handler
         summary, _, description = (inspect.getdoc(handler) or "").partition("\n")

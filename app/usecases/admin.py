@@ -68,13 +68,14 @@ class Stats:
             return self._found
 
     async def _read(self, deps: Deps) -> StatsView:
-        counted = await store.row(STATS, ids.first_of(time.time() - 86_400))
-        assert counted is not None
-        is_estimate = counted["estimate"] >= EXACT_BELOW
-        total = counted["estimate"]
-        if not is_estimate:
-            exact = await store.row(COUNT_MESSAGES)
-            total = exact["count"] if exact else 0
+        async with deps.database.dear_reads:
+            counted = await store.row(STATS, ids.first_of(time.time() - 86_400))
+            assert counted is not None
+            is_estimate = counted["estimate"] >= EXACT_BELOW
+            total = counted["estimate"]
+            if not is_estimate:
+                exact = await store.row(COUNT_MESSAGES)
+                total = exact["count"] if exact else 0
         sockets, users_online = await deps.presence.counts()
         return StatsView(
             users=counted["users"],
@@ -87,14 +88,15 @@ class Stats:
 
 
 async def list_conversations(
-    limit: int, cursor: str | None, kind: str | None, user_id: str | None
+    deps: Deps, limit: int, cursor: str | None, kind: str | None, user_id: str | None
 ) -> ConversationPage:
     """Show a page of all conversations, by id; raises ValidationFailed."""
     after = None if cursor is None else cursors.read_id_cursor(ids.CONVERSATION, cursor, "cursor")
-    rows = await queries.all_conversations(after, kind, user_id, limit + 1)
-    shown = rows[:limit]
-    found_ids = [row["id"] for row in shown]
-    people = views.by_conversation(await queries.participants(found_ids, "", views.LISTED_PARTICIPANTS))
+    async with deps.database.dear_reads:
+        rows = await queries.all_conversations(after, kind, user_id, limit + 1)
+        shown = rows[:limit]
+        found_ids = [row["id"] for row in shown]
+        people = views.by_conversation(await queries.participants(found_ids, "", views.LISTED_PARTICIPANTS))
     page = ConversationPage(items=[views.conversation(row, people.get(row["id"], [])) for row in shown])
     if len(rows) > limit:
         page.next_cursor = cursors.id_cursor(ids.CONVERSATION, shown[-1]["id"])

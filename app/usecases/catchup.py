@@ -31,7 +31,8 @@ async def list_events(deps: Deps, actor: Actor, conversation_id: UUID, after: in
     policy.require_read(actor)
     await deps.limits.check(Action.READ, actor.user_id)
     await require_participant(conversation_id, actor)
-    return await _page(conversation_id, after, limit)
+    async with deps.database.dear_reads:
+        return await _page(conversation_id, after, limit)
 
 
 async def _page(conversation_id: UUID, after: int, limit: int) -> EventPage:
@@ -75,7 +76,9 @@ async def sync(deps: Deps, actor: Actor, command: SocketSync) -> dict[str, Any]:
     room = deps.settings.max_body_bytes - len(encode(answer)) - OVERHEAD
     is_first = True
     for text, conversation_id in named.items():
-        page = await _page(conversation_id, command.conversations[text], SYNC_ITEMS)
+        # One page at a time, so that those who sync much let the others have their turn.
+        async with deps.database.dear_reads:
+            page = await _page(conversation_id, command.conversations[text], SYNC_ITEMS)
         page, size = _fitting(page, room, is_first=is_first)
         room -= size + len(text) + OVERHEAD_PER_CONVERSATION
         is_first = is_first and not page.items

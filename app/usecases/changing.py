@@ -12,10 +12,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from tortoise.transactions import in_transaction
-
 from app import eventlog, events, ids, store, tracing
 from app.auth.actor import Actor
+from app.database import transaction
 from app.deps import Deps
 from app.errors import Forbidden, NotFound, Unauthorized
 from app.eventlog import Entry
@@ -74,10 +73,11 @@ class Changing:
 async def changing(deps: Deps, conversation_id: UUID, actor: Actor | None) -> AsyncIterator[Changing]:
     """Hold a conversation for a change by one of its participants, or by the service itself.
 
-    Raises NotFound, Forbidden for a stranger, Unauthorized for a user who was deleted.
+    Raises NotFound, Forbidden for a stranger, Unauthorized for a user who was deleted, and
+    RolledBackError where others had PostgreSQL roll it back: nothing was announced, and all may be done again.
     """
     with tracing.span("transaction"):
-        async with in_transaction():
+        async with transaction():
             conversation = await _held(conversation_id, actor)
             yield conversation
             if conversation.entries and not conversation.dissolved:

@@ -9,9 +9,8 @@ import logging
 from collections.abc import AsyncIterator
 from uuid import UUID
 
-from tortoise.transactions import in_transaction
-
 from app import store
+from app.database import transaction
 from app.deps import Deps
 from app.errors import NotFound
 from app.usecases.changing import changing
@@ -142,7 +141,7 @@ async def _purge(conversation_id: UUID) -> AsyncIterator[None]:
     """Delete what a conversation left behind that is gone for everybody already."""
     left = True
     while left:
-        async with in_transaction():
+        async with transaction():
             await store.rows(PURGE_REACTIONS, conversation_id, PIECE)
             messages = await store.rows(PURGE_MESSAGES, conversation_id, PIECE)
             logged = await store.rows(PURGE_EVENTS, conversation_id, PIECE)

@@ -191,11 +191,12 @@ async def list_conversations(deps: Deps, actor: Actor, limit: int, cursor: str |
     policy.require_read(actor)
     await deps.limits.check(Action.READ, actor.user_id)
     before = None if cursor is None else cursors.read_activity_cursor(actor.user_id, cursor, "cursor")
-    rows = await queries.list_conversations(actor.user_id, before, limit + 1)
-    shown = rows[:limit]
-    people = views.by_conversation(
-        await queries.participants([row["id"] for row in shown], actor.user_id, views.LISTED_PARTICIPANTS)
-    )
+    async with deps.database.dear_reads:
+        rows = await queries.list_conversations(actor.user_id, before, limit + 1)
+        shown = rows[:limit]
+        people = views.by_conversation(
+            await queries.participants([row["id"] for row in shown], actor.user_id, views.LISTED_PARTICIPANTS)
+        )
     # One without anybody was deleted between the two statements.
     page = ConversationPage(
         items=[views.conversation(row, people[row["id"]]) for row in shown if row["id"] in people]

@@ -213,13 +213,14 @@ async def list_messages(
     if before is not None and after is not None:
         raise reject("after", "must not be given together with before")
     await require_participant(conversation_id, actor)
-    rows = await queries.history(
-        actor.user_id,
-        conversation_id,
-        before=None if before is None else await _place(conversation_id, before, "before"),
-        after=None if after is None else await _place(conversation_id, after, "after"),
-        limit=limit + 1,
-    )
+    async with deps.database.dear_reads:
+        rows = await queries.history(
+            actor.user_id,
+            conversation_id,
+            before=None if before is None else await _place(conversation_id, before, "before"),
+            after=None if after is None else await _place(conversation_id, after, "after"),
+            limit=limit + 1,
+        )
     has_more = len(rows) > limit
     page = MessagePage(items=[views.message(row) for row in rows[:limit]], has_more=has_more)
     if has_more:

@@ -71,7 +71,8 @@ async def online_among(deps: Deps, actor: Actor, user_ids: Sequence[str]) -> lis
     """Tell who of these is online, of those whom the actor shares a conversation with."""
     policy.require_read(actor)
     await deps.limits.check(Action.READ, actor.user_id)
-    known = set((await _contacts(deps, [actor.user_id], list(user_ids)))[actor.user_id])
+    async with deps.database.dear_reads:
+        known = set((await _contacts(deps, [actor.user_id], list(user_ids)))[actor.user_id])
     asked = [user_id for user_id in dict.fromkeys(user_ids) if user_id in known or user_id == actor.user_id]
     return [one.user_id for one in await deps.presence.whereabouts(asked) if one.is_online]
 

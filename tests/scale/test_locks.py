@@ -69,7 +69,7 @@ async def deps(servers, monkeypatch):
         supervisor.loop("send queue", send_queue.run_forever)
         yield Deps(
             settings=settings,
-            database=None,
+            database=database.Database(Url(servers.database_url)),
             tokens=None,
             fanout=silent,
             outbox=Outbox(settings, None),

@@ -1,0 +1,168 @@
+"""Transactions that are cancelled, at each place where they wait: nothing is left open or lost later."""
+
+import asyncio
+from collections.abc import Awaitable, Generator
+from contextlib import suppress
+from types import coroutine
+from typing import Any
+
+import asyncpg
+import pytest
+from pods import until
+
+from app import database, postgres, store
+from app.database import transaction
+from app.setting_types import Url
+
+NONE_IS_OPEN = """
+SELECT count(*) = 0 FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'chat-service' AND state LIKE 'idle in transaction%'
+"""
+pytestmark = pytest.mark.usefixtures("opened")
+
+# More than any of these transactions waits.
+MOST_WAITS = 60
+
+
+@pytest.fixture
+async def opened(servers, sql):
+    """Give the pool of this process, and a table to write to."""
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: told.append(what))
+    await sql.execute("CREATE TABLE IF NOT EXISTS written (what text)")
+    async with database.opened(Url(servers.database_url)):
+        yield
+    await sql.execute("DROP TABLE written")
+    asyncio.get_running_loop().set_exception_handler(None)
+    # What asyncpg finds open on a connection that it is given back.
+    assert told == []
+
+
+async def write(what: str) -> None:
+    await store.rows("INSERT INTO written VALUES ($1)", what)
+
+
+async def is_written(sql: asyncpg.Connection, what: str) -> bool:
+    return bool(await sql.fetchval("SELECT true FROM written WHERE what = $1", what))
+
+
+async def one(what: str) -> None:
+    async with transaction():
+        await write(what)
+        await store.rows("SELECT pg_sleep(0.001)")
+
+
+async def one_that_fails(what: str) -> None:
+    with suppress(ZeroDivisionError):
+        async with transaction():
+            await write(what)
+            raise ZeroDivisionError
+
+
+async def one_statement(what: str) -> None:
+    await write(what)
+
+
+@coroutine
+def cancelled_at(place: int, work: Awaitable[None]) -> Generator[Any, Any, bool]:
+    """Await something in the task that runs, which is cancelled at its n-th wait; False if it never is."""
+    waiting = work.__await__()
+    waits = 0
+    resume = lambda: next(waiting)  # noqa: E731 - it is what comes next
+    while True:
+        try:
+            future = resume()
+        except StopIteration:
+            return waits > place
+        if waits == place:
+            asyncio.current_task().cancel()
+        waits += 1
+        try:
+            sent = yield future
+        except BaseException as error:  # noqa: BLE001 - it is the other's
+            resume = lambda error=error: waiting.throw(error)  # noqa: E731
+        else:
+            resume = lambda sent=sent: waiting.send(sent)  # noqa: E731
+
+
+async def whole(sql: asyncpg.Connection) -> None:
+    """Look that nothing is open, in this task or in PostgreSQL, and that every connection is back."""
+    client = database.connection()
+    assert isinstance(client, postgres.Client)
+    pool = client._pool
+    # A release goes on by itself where its task was cancelled.
+    async with asyncio.timeout(5):
+        for holder in pool._holders if pool else ():
+            await holder.wait_until_released()
+    # PostgreSQL takes a moment to see that a connection was ended.
+    await until(lambda: sql.fetchval(NONE_IS_OPEN), "that no transaction is open")
+
+
+@pytest.mark.parametrize("work", [one, one_that_fails, one_statement])
+async def test_wherever_a_transaction_is_cancelled_the_next_one_of_its_task_is_committed(sql, work):
+    await one("warm")
+    places = 0
+    for place in range(MOST_WAITS):
+        name = f"{work.__name__} {place}"
+        was_cancelled = False
+        try:
+            was_cancelled = await cancelled_at(place, work(name))
+        except asyncio.CancelledError:
+            was_cancelled = True
+            asyncio.current_task().uncancel()
+        if not was_cancelled:
+            break
+        places += 1
+        await whole(sql)
+        # The same task goes on, as that of a kept HTTP connection does.
+        await one(f"after {name}")
+        assert await is_written(sql, f"after {name}")
+    assert MOST_WAITS > places > 3 - 2 * (work is one_statement)
+
+
+async def test_a_transaction_that_is_cancelled_while_its_connection_is_made_takes_nothing(sql):
+    for place in range(8):
+        with suppress(asyncio.CancelledError):
+            await cancelled_at(place, one("first of all"))
+        while asyncio.current_task().cancelling():
+            asyncio.current_task().uncancel()
+        await whole(sql)
+        postgres.terminate_pooled()
+    await one("at last")
+    assert await is_written(sql, "at last")
+
+
+async def test_what_failed_inside_and_was_passed_over_is_not_taken_for_committed(sql):
+    async def careless() -> None:
+        async with transaction():
+            await write("careless")
+            with suppress(Exception):
+                await store.rows("SELECT 1 / 0")
+
+    with pytest.raises(asyncpg.InFailedSQLTransactionError):
+        await careless()
+    assert not await is_written(sql, "careless")
+    await whole(sql)
+
+
+async def test_a_transaction_inside_another_is_refused(sql):
+    async with transaction():
+        with pytest.raises(RuntimeError):
+            await one("inside")
+        await write("outside")
+    assert await is_written(sql, "outside")
+
+
+async def test_connections_that_are_ended_wake_whoever_waits_for_them(sql):
+    asleep = "SELECT count(*) = 10 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active'"
+    async with asyncio.timeout(10):
+        # As many as there are connections, and one that waits for its turn.
+        tasks = [asyncio.create_task(store.rows("SELECT pg_sleep(60)")) for _ in range(10)]
+        last = asyncio.create_task(one("at its turn"))
+        await until(lambda: sql.fetchval(asleep), "ten that wait")
+        postgres.terminate_pooled()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        await last
+    assert all(database.is_away(error) for error in ended), ended
+    assert await is_written(sql, "at its turn")
+    await whole(sql)
