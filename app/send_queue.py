@@ -27,6 +27,7 @@ import asyncpg
 
 from app import database
 from app.errors import ServiceUnavailable
+from app.postgres_errors import TRY_AGAIN
 from app.store import NewMessage
 from app.submissions import Conversation, Submission
 from app.supervisor import Supervisor
@@ -36,10 +37,9 @@ MAX_BATCH = 128
 # What may be unanswered, in messages and in bytes of what they say; past it senders are told to come back.
 MAX_WAITING = 20_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
-# PostgreSQL has undone these, and asks to try again; that many seconds later.
-RETRYABLE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
+# What PostgreSQL rolled back because of others is tried again so many seconds later, and twice that each time.
 RETRY_PAUSE = 0.02
-_UNAVAILABLE = (ServiceUnavailable, *database.AWAY)
+MAX_RETRY_PAUSE = 0.3
 
 _log = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ class SendQueue:
         if error is None:
             return
         sizes = [conversation.taken for conversation in batch]
-        if isinstance(error, _UNAVAILABLE) or sum(sizes) == 1:
+        if _is_unavailable(error) or sum(sizes) == 1:
             for conversation in batch:
                 self._fail(conversation, error)
             return
@@ -185,23 +185,25 @@ class SendQueue:
                 error = await self._try([conversation], waits=waits)
                 if error is not None:
                     self._fail(conversation, error)
-                if isinstance(error, _UNAVAILABLE):
+                if _is_unavailable(error):
                     return
 
     async def _try(self, batch: list[Conversation], *, waits: bool) -> Exception | None:
         """Run a statement, again where PostgreSQL asks for it; gives what went wrong with all of it."""
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + database.DEADLINE
+        pause = RETRY_PAUSE
         while True:
             try:
                 written = await self._writer.write(partial(self._collect, batch), waits=waits)
             except Exception as error:  # noqa: BLE001 - every sender is told, and makes of it what there is to make
-                if not isinstance(error, RETRYABLE) or loop.time() >= ends_at:
+                if not isinstance(error, TRY_AGAIN) or loop.time() >= ends_at:
                     return error
             else:
                 self._settle(batch, written, waits=waits)
                 return None
-            await asyncio.sleep(RETRY_PAUSE)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, MAX_RETRY_PAUSE)
 
     def _collect(self, batch: list[Conversation]) -> list[NewMessage]:
         """List what a statement writes, without what was abandoned before this moment."""
@@ -260,6 +262,10 @@ class SendQueue:
             conversation.is_held = False
             conversation.taken = len(conversation.submissions)
             self._fail(conversation, ServiceUnavailable())
+
+
+def _is_unavailable(error: Exception | None) -> bool:
+    return isinstance(error, ServiceUnavailable) or database.is_away(error)
 
 
 def _answer(submission: Submission, stored: Stored | None, error: Exception | None) -> None:

@@ -18,7 +18,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from hypothesis.strategies import booleans, floats, integers, lists, none, sampled_from, tuples
 
-from app import database, ids, send_queue
+from app import ids, send_queue
 from app.errors import ServiceUnavailable
 from app.send_queue import SendQueue
 from app.store import NewMessage
@@ -117,7 +117,7 @@ class FakeDatabase:
         assert len(statement.sent) <= LIMITS["MAX_BATCH"]
         assert not any(sent.is_abandoned for sent in statement.sent), "what was abandoned is written"
         assert not any(sent.is_answered for sent in statement.sent), "what was answered is written"
-        named = [sent.message[1:3] + (sent.message.client_message_id,) for sent in statement.sent]
+        named = [(*sent.message[1:3], sent.message.client_message_id) for sent in statement.sent]
         named = [name for name in named if name[2] is not None]
         assert len(named) == len(set(named)), "two under one id in one statement"
         assert not statement.waits or len(statement.conversations()) == 1
@@ -154,7 +154,9 @@ class FakeDatabase:
             return None
         name = (message.sender_id, message.client_message_id)
         stored = self.stored[message.conversation_id]
-        return next((sent for sent in stored if (sent.message.sender_id, sent.message.client_message_id) == name), None)
+        return next(
+            (sent for sent in stored if (sent.message.sender_id, sent.message.client_message_id) == name), None
+        )
 
 
 class Sending(RuleBasedStateMachine):
