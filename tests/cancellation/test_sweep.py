@@ -1,5 +1,6 @@
 """Each use-case, cancelled at each place where it waits: nothing is left behind, and the next one goes its way."""
 
+import asyncio
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -45,6 +46,7 @@ from app.usecases import (
     users,
     webhooks,
 )
+from app.usecases.changing import LOCK
 
 # More than any of them waits.
 MOST_WAITS = 60
@@ -370,15 +372,6 @@ async def get_user(world):
     return lambda: users.get_user(world.cleo.user_id)
 
 
-async def delete_user(world):
-    await world.group()
-    leaver = world.actor("leaver")
-    for _ in range(2):
-        room = await world.group()
-        await participants.add_participants(world.deps, world.anna, room, AddParticipants(user_id=leaver.user_id))
-    return lambda: users.delete_user(world.deps, leaver.user_id, erase=False)
-
-
 async def erase_user(world):
     room = await world.group()
     leaver = world.actor("leaver")
@@ -447,7 +440,6 @@ CASES = [
     sync_user,
     sync_users,
     get_user,
-    delete_user,
     erase_user,
     list_all_conversations,
     delete_conversation,
@@ -482,3 +474,32 @@ async def test_whatever_is_cancelled_leaves_nothing_behind(world, prepare, is_la
     assert not any(person.connecting or person.subscribers for person in people), "a socket is left"
     assert not any(room.pins for room in world.deps.fanout._rooms.rooms.values()), "a room is held"
     assert not +world.deps.presence._sockets, "somebody is left online"
+
+
+async def test_a_message_whose_sender_gives_up_before_its_turn_is_not_stored(world):
+    world.meet()
+    room = await world.group()
+
+    def say(content: str) -> asyncio.Task[Any]:
+        return asyncio.create_task(messages.send_message(world.deps, world.anna, room, SendMessage(content)))
+
+    async def is_in_a_statement() -> bool:
+        return world.deps.send_queue._lines == 1
+
+    async def is_waiting() -> bool:
+        return len(world.deps.send_queue._conversations[room].submissions) == 2
+
+    async with world.sql.transaction():
+        await world.sql.fetchrow(LOCK, room)
+        begun = say("begun")
+        await until(is_in_a_statement, "that the first is in a statement")
+        given_up = say("given up")
+        await until(is_waiting, "that the second waits")
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+    await begun
+    await say("last")
+    stored = await world.sql.fetch("SELECT content FROM messages WHERE conversation_id = $1 ORDER BY seq", room)
+    assert [row["content"] for row in stored] == ["begun", "last"]
+    await world.check()

@@ -18,8 +18,9 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from hypothesis.strategies import booleans, floats, integers, lists, none, sampled_from, tuples
 
-from app import ids, send_queue
+from app import database, ids, send_queue
 from app.errors import ServiceUnavailable
+from app.postgres_errors import TRY_AGAIN
 from app.send_queue import SendQueue
 from app.store import NewMessage
 from app.submissions import Submission
@@ -32,7 +33,7 @@ CONVERSATIONS = [UUID(int=number) for number in range(1, 6)]
 STRANGER = "stranger"
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 BAD = "a bad row"
-# What undoes a statement, and whether it is to be tried again.
+# What undoes a statement: some of it is tried again, and some may be the fault of one message.
 FAILURES = [
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
@@ -40,6 +41,7 @@ FAILURES = [
     asyncpg.QueryCanceledError,
     asyncpg.ConnectionDoesNotExistError,
     asyncpg.RaiseError,
+    asyncpg.DivisionByZeroError,
     OSError,
 ]
 
@@ -51,8 +53,9 @@ class Sent(Submission):
         super().__init__(message)
         self.machine = machine
         self.echoes = echoes
-        # Its place among all that were taken for its conversation.
+        # Its place among all that were taken, and when that was.
         self.place = -1
+        self.put_at = machine.loop.now
         self.seq: int | None = None
         self.is_answered = False
         # Whether a statement with it came to an end that tells nothing.
@@ -254,6 +257,10 @@ class Sending(RuleBasedStateMachine):
             assert is_refused, "refused for nothing"
         else:
             assert sent.seq is None or sent.is_unknown or not self.queue._is_open, "what is stored fails"
+            is_bad = isinstance(error, asyncpg.CharacterNotInRepertoireError)
+            assert is_bad <= (sent.message.content == BAD), "fails for another's fault"
+            is_late = self.loop.now - sent.put_at >= database.DEADLINE
+            assert is_late or not isinstance(error, TRY_AGAIN), "is not tried again"
         if sent.echoes:
             # Who is answered speaks again, at once.
             message = sent.message
@@ -397,6 +404,39 @@ class Sending(RuleBasedStateMachine):
             counts = (queue._count, queue._bytes, queue._count_ready, queue._count_in_batches)
             assert counts == (0, 0, 0, 0)
             assert (queue._batches, queue._lines, queue._conversations) == (0, 0, {})
+
+
+@pytest.fixture
+def machine():
+    found = Sending()
+    yield found
+    found.teardown()
+
+
+def test_a_lone_message_waits_for_nobody(machine):
+    machine.put([(CONVERSATIONS[0], "anna", None, "x", 0)])
+    machine.loop.turn(2)
+    assert [statement.waits for statement in machine.database.running] == [False]
+    assert machine.loop.now == 0
+
+
+def test_what_comes_while_its_conversation_is_written_is_stored_after_what_waits_there(machine):
+    first, *others, last = CONVERSATIONS
+    say = [(one, "anna", None, "x", 0) for one in (last, first, *others, first)]
+    # One batch is under way, and the other takes the first of what comes at once.
+    machine.put(say[:1])
+    machine.put(say[1:])
+    machine.loop.turn(3)
+    for statement in machine.database.running:
+        statement.connected.set_result(None)
+    machine.loop.turn(3)
+    second = machine.database.running[1]
+    machine.put(say[1:2])
+    machine.database.execute(second)
+    machine.reply(second)
+    machine.loop.turn(3)
+    machine.finish()
+    assert [sent.place for sent in machine.database.stored[first]] == [1, 5, 6]
 
 
 @pytest.mark.timeout(0)
