@@ -100,14 +100,13 @@ class FakeDatabase:
     async def write(self, collect, *, waits: bool) -> Written:
         statement = Statement(waits=waits)
         self.running.append(statement)
-        kind = [other for other in self.running if other.waits is waits]
-        assert len(kind) <= LIMITS["LINES" if waits else "BATCHES"], "too many statements"
+        self.machine.note(self.count, statement)
         try:
             await statement.connected
             statement.sent = [self.machine.by_id[message.id] for message in collect()]
             if not statement.sent:
                 return Written({}, set())
-            self.check(statement)
+            self.machine.note(self.check, statement)
             return await statement.done
         except asyncio.CancelledError:
             for sent in statement.sent:
@@ -115,6 +114,10 @@ class FakeDatabase:
             raise
         finally:
             self.running.remove(statement)
+
+    def count(self, statement: Statement) -> None:
+        kind = [other for other in self.running if other.waits is statement.waits]
+        assert len(kind) <= LIMITS["LINES" if statement.waits else "BATCHES"], "too many statements"
 
     def check(self, statement: Statement) -> None:
         assert len(statement.sent) <= LIMITS["MAX_BATCH"]
@@ -233,9 +236,9 @@ class Sending(RuleBasedStateMachine):
         self.sent[-1 - number % len(self.sent)].abandon()
 
     def on_answer(self, sent: Sent, stored: Stored | None, error: Exception | None) -> None:
-        self.loop_guard(self._on_answer, sent, stored, error)
+        self.note(self._on_answer, sent, stored, error)
 
-    def loop_guard(self, work, *arguments) -> None:
+    def note(self, work, *arguments) -> None:
         """Keep what fails where the queue would only log it."""
         try:
             work(*arguments)
