@@ -22,6 +22,7 @@ from app.realtime.server import RealtimeServer
 from app.realtime.session_ids import SessionIds
 from app.receipts import Receipts
 from app.rest.app import RestServer, create_app
+from app.send_queue import SendQueue
 from app.settings import Settings
 from app.supervisor import Supervisor
 from app.usecases import chores, conversations, presence
@@ -50,7 +51,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         tokens=TokenVerifier(settings),
         fanout=fanout,
         outbox=Outbox(settings, bus),
-        writer=Writer(settings, supervisor),
+        send_queue=SendQueue(Writer(settings), supervisor),
         limits=Limits(redis, settings),
         presence=Presence(redis),
         receipts=Receipts(redis, fanout, supervisor),
@@ -77,7 +78,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     supervisor.loop("address", lambda: addresses.announce_forever(session_ids.pod))
     supervisor.loop("watch", deps.database.watch_forever)
     supervisor.loop("verify", lambda: fanout.repair.verify_forever(deps.database.returned), database.AWAY)
-    supervisor.loop("writer", deps.writer.run_forever)
+    supervisor.loop("send queue", deps.send_queue.run_forever)
     supervisor.loop("publish", bus.publish_forever)
     supervisor.loop("listen", bus.listen_forever)
     supervisor.loop("admit", fanout.invitations.admit_forever, database.AWAY)

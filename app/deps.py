@@ -11,8 +11,8 @@ from app.limits import Limits
 from app.outbox import Outbox
 from app.presence import Presence, PresenceChange
 from app.receipts import Receipts
+from app.send_queue import SendQueue
 from app.settings import Settings
-from app.writer import Writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Deps:
     tokens: TokenVerifier
     fanout: Fanout
     outbox: Outbox
-    writer: Writer
+    send_queue: SendQueue
     limits: Limits
     presence: Presence
     receipts: Receipts

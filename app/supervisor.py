@@ -1,6 +1,7 @@
 """Background loops, each by its name: one that fails is logged and starts again."""
 
 import asyncio
+import inspect
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -22,7 +23,8 @@ class Supervisor:
 
     def __init__(self, group: asyncio.TaskGroup) -> None:
         self._group = group
-        self._tasks: set[asyncio.Task[None]] = set()
+        # Each with what it is to do once.
+        self._tasks: dict[asyncio.Task[None], Coroutine[Any, Any, None] | None] = {}
         self._is_over = False
 
     def loop(
@@ -46,7 +48,7 @@ class Supervisor:
                     metrics.of(metrics.LOOP_FAILURES, name).inc()
                 await asyncio.sleep(RESTART_DELAY)
 
-        self._tasks.add(self._group.create_task(run(), name=name))
+        self._tasks[self._group.create_task(run(), name=name)] = None
 
     def once(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Do something in the background, unless all ends; a failure is logged and harms nothing else."""
@@ -61,14 +63,17 @@ class Supervisor:
                 _log.exception("%s failed", name)
 
         task = self._group.create_task(run(), name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = work
+        task.add_done_callback(self._tasks.pop)
 
     def cancel(self) -> None:
         """End all loops; the TaskGroup waits for them."""
         self._is_over = True
-        for task in list(self._tasks):
+        for task, work in list(self._tasks.items()):
             task.cancel()
+            if work is not None and inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+                # A task that has not begun never will.
+                work.close()
 
 
 @asynccontextmanager

@@ -1,8 +1,7 @@
-"""What sockets say, from the packet to its acknowledgement: handed to the writer, and answered from there.
+"""What sockets say, from the packet to its acknowledgement: put into the send queue, and answered from there.
 
-A message is handed over in the tick in which it came, or in which its limit was counted, without a task; traces
-want one. The writer keeps the order within a conversation; who speaks in another one waits for what they said
-before.
+A message is put there in the tick in which it came, or in which its limit was counted, without a task; traces want
+one. The queue keeps the order within a conversation; who speaks in another one waits for what they said before.
 """
 
 import asyncio
@@ -26,7 +25,7 @@ from app.supervisor import Supervisor
 from app.usecases import messages
 from app.usecases.typing import Typing
 
-# How often it is looked whether the writer takes too long.
+# How often it is looked whether the queue takes too long.
 LOOK_INTERVAL = 0.5
 _ANSWER = f"answer {events.MESSAGE_SEND}"
 
@@ -50,6 +49,15 @@ class Speaker(Protocol):
         """Tell that an event failed; gives its acknowledgement, as JSON."""
 
 
+class PendingReply(Reply):
+    """The reply to a message that is still to be stored."""
+
+    __slots__ = ("outgoing",)
+
+    # None once it is answered: what was said need not be kept.
+    outgoing: messages.Outgoing | None
+
+
 class Sending:
     """The messages of this pod's sockets."""
 
@@ -58,7 +66,7 @@ class Sending:
         self._supervisor = supervisor
         self._is_traced = tracing.is_on()
         # What is not acknowledged yet, by the time at which it is late.
-        self._under_way: deque[tuple[float, Speaker, Reply]] = deque()
+        self._under_way: deque[tuple[float, Speaker, PendingReply]] = deque()
         supervisor.loop("late answers", self._give_up_forever)
 
     @property
@@ -79,16 +87,16 @@ class Sending:
         except Exception:  # noqa: BLE001 - it comes again where it is taken with care, and is told from there
             return False
         speaker.typing.stop(conversation_id)
-        reply = self._expect(speaker, number, conversation_id)
+        reply = self._expect(speaker, number, outgoing)
         messages.admit_soon(self._deps, speaker.actor, partial(self._admitted, speaker, reply, outgoing))
         return True
 
     def _admitted(
-        self, speaker: Speaker, reply: Reply, outgoing: messages.Outgoing, error: Exception | None
+        self, speaker: Speaker, reply: PendingReply, outgoing: messages.Outgoing, error: Exception | None
     ) -> None:
-        if error is None and not reply.is_there():
+        if error is None and not outgoing.is_abandoned:
             try:
-                outgoing.hand_over(partial(self._told, speaker, reply, outgoing), reply.is_there)
+                outgoing.submit(partial(self._answer, speaker, reply))
             except ServiceUnavailable as refusal:
                 error = refusal
         if error is not None:
@@ -107,24 +115,22 @@ class Sending:
             await speaker.inbox.settle()
         await messages.admit_sender(self._deps, speaker.actor)
         outgoing = messages.Outgoing(self._deps, speaker.actor, conversation_id, command)
-        self._admitted(speaker, self._expect(speaker, number, conversation_id), outgoing, None)
+        self._admitted(speaker, self._expect(speaker, number, outgoing), outgoing, None)
 
-    def _expect(self, speaker: Speaker, number: str, conversation_id: UUID) -> Reply:
+    def _expect(self, speaker: Speaker, number: str, outgoing: messages.Outgoing) -> PendingReply:
         """Keep the place of an acknowledgement, and remember when it is late."""
-        reply = Reply(number)
+        reply = PendingReply(number)
+        reply.outgoing = outgoing
         speaker.inbox.expect(reply)
-        speaker.speaks_in = conversation_id
+        speaker.speaks_in = outgoing.message.conversation_id
         self._under_way.append((time.monotonic() + DEADLINE, speaker, reply))
         return reply
 
-    def _told(
-        self,
-        speaker: Speaker,
-        reply: Reply,
-        outgoing: messages.Outgoing,
-        message: Raw | None,
-        error: Exception | None,
-    ) -> None:
+    def _answer(self, speaker: Speaker, reply: PendingReply, message: Raw | None, error: Exception | None) -> None:
+        outgoing = reply.outgoing
+        if outgoing is None:
+            # It was late.
+            return
         if message is not None:
             self._acknowledge(speaker, reply, message)
         elif error is not None:
@@ -133,7 +139,7 @@ class Sending:
         else:
             self._supervisor.once("answer what was not stored", self._find(speaker, reply, outgoing))
 
-    async def _find(self, speaker: Speaker, reply: Reply, outgoing: messages.Outgoing) -> None:
+    async def _find(self, speaker: Speaker, reply: PendingReply, outgoing: messages.Outgoing) -> None:
         with tracing.follow(_ANSWER, "internal", (outgoing.message.traceparent,)):
             try:
                 async with self._deps.database.deadline():
@@ -144,14 +150,16 @@ class Sending:
                 self._acknowledge(speaker, reply, found)
 
     @staticmethod
-    def _acknowledge(speaker: Speaker, reply: Reply, message: Raw) -> None:
-        if not reply.is_there():
+    def _acknowledge(speaker: Speaker, reply: PendingReply, message: Raw) -> None:
+        if reply.outgoing is not None:
+            reply.outgoing = None
             speaker.succeed(events.MESSAGE_SEND)
             speaker.inbox.answer(reply, b'{"ok":true,"message":%b}' % bytes(message))
 
     @staticmethod
-    def _fail(speaker: Speaker, reply: Reply, error: Exception) -> None:
-        if not reply.is_there():
+    def _fail(speaker: Speaker, reply: PendingReply, error: Exception) -> None:
+        if reply.outgoing is not None:
+            reply.outgoing = None
             speaker.inbox.answer(reply, speaker.fail(events.MESSAGE_SEND, error))
 
     async def _give_up_forever(self) -> None:
@@ -159,6 +167,8 @@ class Sending:
         while True:
             await asyncio.sleep(LOOK_INTERVAL)
             now = time.monotonic()
-            while self._under_way and (self._under_way[0][2].is_there() or self._under_way[0][0] <= now):
+            while self._under_way and (self._under_way[0][2].outgoing is None or self._under_way[0][0] <= now):
                 _, speaker, reply = self._under_way.popleft()
-                self._fail(speaker, reply, ServiceUnavailable())
+                if reply.outgoing is not None:
+                    reply.outgoing.abandon()
+                    self._fail(speaker, reply, ServiceUnavailable())

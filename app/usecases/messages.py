@@ -1,5 +1,6 @@
 """What people say."""
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from datetime import datetime
@@ -18,11 +19,13 @@ from app.limits import Action
 from app.models import Message
 from app.schemas import EditMessage, MessagePage, MessageView, SendMessage
 from app.store import NewMessage, Row
+from app.submissions import Submission
 from app.usecases.access import is_refused, require_message, require_participant
 from app.usecases.changing import Changing, changing
 from app.writer import Stored
 
-Told = Callable[[Raw | None, Exception | None], None]
+# Learns once of a message as JSON, or of an error, or of neither: then it was not stored, and `find` tells why.
+Observer = Callable[[Raw | None, Exception | None], None]
 
 
 async def send_message(deps: Deps, actor: Actor, conversation_id: UUID, command: SendMessage) -> tuple[Raw, bool]:
@@ -33,7 +36,7 @@ async def send_message(deps: Deps, actor: Actor, conversation_id: UUID, command:
     """
     await admit_sender(deps, actor)
     outgoing = Outgoing(deps, actor, conversation_id, command)
-    sent = await deps.writer.submit(outgoing.message, outgoing.announce)
+    sent = await outgoing.sent()
     return (await outgoing.find(), False) if sent is None else (sent, True)
 
 
@@ -53,34 +56,51 @@ def admit_soon(deps: Deps, actor: Actor, told: Callable[[Exception | None], None
         deps.limits.check_soon(Action.SEND, actor.user_id, told)
 
 
-class Outgoing:
+class Outgoing(Submission):
     """A message that is about to be sent by somebody who was admitted; raises ValidationFailed."""
 
-    __slots__ = ("_actor", "_deps", "message")
+    __slots__ = ("_actor", "_deps", "_observer")
 
     def __init__(self, deps: Deps, actor: Actor, conversation_id: UUID, command: SendMessage) -> None:
         policy.check_message(deps.settings, command)
+        super().__init__(_new_message(actor, conversation_id, command))
         self._deps = deps
         self._actor = actor
-        self.message = _new_message(actor, conversation_id, command)
 
-    def hand_over(self, told: Told, is_given_up: Callable[[], bool]) -> None:
-        """Have it stored and announced; `told` is called once, with it as JSON, or an error, or neither.
+    def submit(self, observer: Observer) -> None:
+        """Have it stored and announced; raises ServiceUnavailable where too many wait.
 
-        With neither it was not stored now, and `find` tells why; given up before its turn it is never stored, and
-        nobody told. Of one conversation messages are stored in the order in which they were handed over. Raises
-        ServiceUnavailable where too many wait.
+        Of one conversation messages are stored in the order of these calls. One that was abandoned is announced
+        where it is stored all the same, and else comes to nothing.
         """
+        self._observer = observer
+        self._deps.send_queue.put(self)
 
-        def on_told(stored: Stored | None, error: Exception | None) -> None:
-            sent = None
-            try:
-                sent = None if stored is None else self.announce(stored)
-            except Exception as failure:  # noqa: BLE001 - the sender is told
-                error = failure
-            told(sent, None if error is None else database.unavailable(error))
+    def answer(self, stored: Stored | None, error: Exception | None) -> None:
+        sent = None
+        try:
+            sent = None if stored is None else self.announce(stored)
+        except Exception as failure:  # noqa: BLE001 - the sender is told
+            error = failure
+        self._observer(sent, None if error is None else database.unavailable(error))
 
-        self._deps.writer.hand_over(self.message, on_told, is_given_up)
+    async def sent(self) -> Raw | None:
+        """Wait until it is stored and announced; None where it was not stored now."""
+        done: asyncio.Future[Raw | None] = asyncio.get_running_loop().create_future()
+
+        def observe(sent: Raw | None, error: Exception | None) -> None:
+            if done.done():
+                return
+            if error is None:
+                done.set_result(sent)
+            else:
+                done.set_exception(error)
+
+        self.submit(observe)
+        try:
+            return await done
+        finally:
+            self.abandon()
 
     def announce(self, stored: Stored) -> Raw:
         """Tell of a message that is committed; what ends a hiding is preceded by `conversation:new`."""

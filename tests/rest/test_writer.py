@@ -1,28 +1,87 @@
 """Sends that are gathered into one statement: none is lost, doubled, out of order, or suffers for another."""
 
 import asyncio
+from types import SimpleNamespace
 from uuid import UUID
 
 import asyncpg
 import pytest
 from pods import until
 
-from app import ids, writer
+from app import ids, send_queue, writer
 from app.errors import ServiceUnavailable
+from app.send_queue import SendQueue
 from app.settings import Settings
 from app.store import NewMessage
-from app.supervisor import supervised
+from app.submissions import Submission
+from app.supervisor import Supervisor, supervised
 from app.usecases.changing import LOCK
 from app.writer import Writer
 
 
+class Sent(Submission):
+    """A message whose sender waits for a future, and takes it back by cancelling that."""
+
+    def __init__(self, message, on_stored):
+        super().__init__(message)
+        self.on_stored = on_stored
+        self.done = asyncio.get_running_loop().create_future()
+        self.done.add_done_callback(lambda _: self.abandon())
+
+    def answer(self, stored, error):
+        found = None if stored is None else self.on_stored(stored)
+        if self.done.done():
+            return
+        if error is None:
+            self.done.set_result(found)
+        else:
+            self.done.set_exception(error)
+
+
+class Sends:
+    """A queue of this process, and the statements that it runs."""
+
+    def __init__(self, settings: Settings, supervisor: Supervisor) -> None:
+        self.writer = Writer(settings)
+        self.queue = SendQueue(self.writer, supervisor)
+
+    def submit(self, message, on_stored):
+        sent = Sent(message, on_stored)
+        self.queue.put(sent)
+        return sent.done
+
+
 @pytest.fixture
 async def sends(servers):
-    """Give a writer of this process."""
+    """Give a queue of this process."""
     async with supervised() as supervisor:
-        found = Writer(Settings.read(servers.environment()), supervisor)
-        supervisor.loop("writer", found.run_forever)
+        found = Sends(Settings.read(servers.environment()), supervisor)
+        supervisor.loop("send queue", found.queue.run_forever)
         yield found
+
+
+@pytest.fixture
+def statements(sends, monkeypatch):
+    """List what each statement says; whoever waits for one is told, with what it says, when it is over."""
+    write, found = sends.writer.write, SimpleNamespace(ran=[], on_end=[])
+
+    async def noted(collect, *, waits):
+        said = []
+
+        def collect_and_note():
+            messages = collect()
+            said.extend(message.content for message in messages)
+            found.ran.append(said)
+            return messages
+
+        try:
+            return await write(collect_and_note, waits=waits)
+        finally:
+            for told in found.on_end:
+                await told(said)
+
+    monkeypatch.setattr(sends.writer, "write", noted)
+    return found
 
 
 @pytest.fixture
@@ -39,7 +98,7 @@ def message(room: str, sender: str, content: str, client_message_id: str | None 
     return NewMessage(ids.new_id(), conversation_id, sender, content, "[]", client_message_id, fingerprint, 2**40)
 
 
-async def ready(sends: Writer, room: str, sender: str) -> None:
+async def ready(sends: Sends, room: str, sender: str) -> None:
     """Wait until the connections are there."""
 
     async def is_stored() -> bool:
@@ -113,24 +172,24 @@ async def test_what_is_given_up_before_its_turn_is_not_written(sends, user, othe
     anna = user("anna")
     held = await anna.group()
     await ready(sends, held, anna.user_id)
-    told, given_up = [], set()
+    told = []
     async with other.transaction():
         await other.fetchrow(LOCK, UUID(held.removeprefix("conv_")))
         begun = sends.submit(message(held, anna.user_id, "begun"), lambda stored: stored.seq)
         for text in ("given up", "waiting"):
-            sends.hand_over(
-                message(held, anna.user_id, text),
-                lambda stored, error, text=text: told.append((text, stored.seq, error)),
-                lambda text=text: text in given_up,
+            sent = Sent(
+                message(held, anna.user_id, text), lambda stored, text=text: told.append((text, stored.seq))
             )
-        given_up.add("given up")
+            sends.queue.put(sent)
+            if text == "given up":
+                sent.abandon()
     assert await begun == 2
 
     async def is_told() -> bool:
         return bool(told)
 
     await until(is_told, "the one that waits")
-    assert told == [("waiting", 3, None)]
+    assert told == [("waiting", 3)]
     assert await contents(other, held) == ["first", "begun", "waiting"]
 
 
@@ -150,31 +209,31 @@ async def test_a_bad_row_fails_alone(sends, user, other):
     assert await contents(other, rooms[2]) == []
 
 
-async def test_where_a_batch_goes_one_by_one_nothing_overtakes_what_was_held(sends, user, other, monkeypatch):
+async def test_where_a_batch_goes_one_by_one_nothing_overtakes_what_was_held(
+    sends, user, other, statements, monkeypatch
+):
+    # One that takes all that there is.
+    monkeypatch.setattr(send_queue, "BATCHES", 1)
     anna = user("anna")
     held, spoilt = await anna.group(), await anna.group()
     await ready(sends, held, anna.user_id)
+    statements.ran.clear()
     holding = other.transaction()
     await holding.start()
     await other.fetchrow(LOCK, UUID(held.removeprefix("conv_")))
-    run, ran = sends._run, []
 
-    async def run_and_let_go(statement, batch):
-        said = [send.message.content for send in batch]
-        ran.append(said)
-        found = await run(statement, batch)
+    async def let_go(said):
         # The conversation is free from the moment at which its first message was put off.
         if said == ["1"]:
             await holding.rollback()
-        return found
 
-    monkeypatch.setattr(sends, "_run", run_and_let_go)
+    statements.on_end.append(let_go)
     said = [(held, "1"), (spoilt, "NUL \x00"), (held, "2"), (spoilt, "good"), (held, "3")]
     answers = await asyncio.gather(
         *(sends.submit(message(room, anna.user_id, content), lambda stored: stored.seq) for room, content in said),
         return_exceptions=True,
     )
-    assert ran == [["1", "NUL \x00", "2", "good", "3"], ["1"], ["NUL \x00"], ["good"], ["1", "2", "3"]]
+    assert statements.ran == [["1", "2", "3", "NUL \x00", "good"], ["1"], ["NUL \x00"], ["good"], ["1", "2", "3"]]
     assert isinstance(answers.pop(1), asyncpg.CharacterNotInRepertoireError)
     assert answers == [2, 3, 1, 4]
     assert await contents(other, held) == ["first", "1", "2", "3"]
@@ -182,21 +241,15 @@ async def test_where_a_batch_goes_one_by_one_nothing_overtakes_what_was_held(sen
 
 @pytest.mark.parametrize(("conversations", "sizes"), [(1, [12]), (2, [6, 6]), (12, [6, 6])])
 async def test_what_comes_at_once_goes_in_even_shares_and_no_conversation_is_torn(
-    sends, user, monkeypatch, conversations, sizes
+    sends, user, statements, conversations, sizes
 ):
     anna = user("anna")
     rooms = [await anna.group() for _ in range(conversations)]
     await ready(sends, rooms[0], anna.user_id)
-    run, ran = sends._run, []
-
-    async def noted(statement, batch):
-        ran.append(len(batch))
-        return await run(statement, batch)
-
-    monkeypatch.setattr(sends, "_run", noted)
+    statements.ran.clear()
     said = [message(room, anna.user_id, "at once") for room in rooms for _ in range(12 // conversations)]
     await asyncio.gather(*(sends.submit(one, lambda stored: stored.seq) for one in said))
-    assert ran == sizes
+    assert [len(said) for said in statements.ran] == sizes
 
 
 async def test_who_may_not_gets_nothing_and_takes_no_seq(sends, user):
@@ -254,7 +307,7 @@ async def test_who_goes_away_harms_nobody(sends, user, other, servers):
 async def test_too_much_is_refused_at_once(sends, user, monkeypatch):
     anna = user("anna")
     room = await anna.group()
-    monkeypatch.setattr(writer, "MAX_WAITING", 10)
+    monkeypatch.setattr(send_queue, "MAX_WAITING", 10)
     futures = [sends.submit(message(room, anna.user_id, "x"), lambda stored: stored.seq) for _ in range(10)]
     with pytest.raises(ServiceUnavailable):
         sends.submit(message(room, anna.user_id, "x"), lambda stored: stored.seq)

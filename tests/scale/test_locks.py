@@ -29,6 +29,7 @@ from app.schemas import (
     SyncUser,
     UpdateConversation,
 )
+from app.send_queue import SendQueue
 from app.setting_types import Url
 from app.settings import Settings
 from app.supervisor import supervised
@@ -64,15 +65,15 @@ async def deps(servers, monkeypatch):
     )
     settings = Settings.read(servers.environment())
     async with database.opened(Url(servers.database_url)), supervised() as supervisor:
-        writer = Writer(settings, supervisor)
-        supervisor.loop("writer", writer.run_forever)
+        send_queue = SendQueue(Writer(settings), supervisor)
+        supervisor.loop("send queue", send_queue.run_forever)
         yield Deps(
             settings=settings,
             database=database.Database(Url(servers.database_url)),
             tokens=None,
             fanout=silent,
             outbox=Outbox(settings, None),
-            writer=writer,
+            send_queue=send_queue,
             limits=SimpleNamespace(check=unlimited),
             presence=None,
             receipts=SimpleNamespace(announce=unlimited),
