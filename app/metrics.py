@@ -35,9 +35,15 @@ REDIS_UP = Gauge("chat_redis_up", "Whether Redis is connected for news.", regist
 LOOP_FAILURES = Counter(
     "chat_loop_failures", "Unexpected failures of background loops, which start again.", ["loop"], registry=None
 )
+REDIS_ERRORS = Counter(
+    "chat_redis_errors",
+    "Error replies of Redis by their code, and failures of connections to it.",
+    ["kind"],
+    registry=None,
+)
 for _registry in (SERVER, WORKER):
     ProcessCollector(registry=_registry)
-    for _metric in (DATABASE_UP, REDIS_UP, LOOP_FAILURES):
+    for _metric in (DATABASE_UP, REDIS_UP, LOOP_FAILURES, REDIS_ERRORS):
         _registry.register(_metric)
 
 # Of servers
@@ -86,6 +92,7 @@ CANARY_SECONDS = Histogram(
     registry=SERVER,
     buckets=_QUICK,
 )
+BUS_UNREADABLE = Counter("chat_bus_unreadable", "Messages of other pods that could not be read.", registry=SERVER)
 CANARY_FAILURES = Counter("chat_canary_failures", "What this pod sent to itself and did not get.", registry=SERVER)
 WEBHOOK_WORKER_MISSING = Gauge(
     "chat_webhook_worker_missing", "Whether webhooks are due and no worker was seen for a minute.", registry=SERVER
