@@ -20,7 +20,7 @@ from app.redis_errors import AWAY
 from app.resp import Link
 from app.setting_types import Url
 
-__all__ = ["AWAY", "MOST_TOGETHER", "Script", "connect"]
+__all__ = ["AWAY", "MOST_TOGETHER", "GatheredRedis", "Script", "connect"]
 
 TIMEOUT = 1.0
 # Together there may be as many commands as like: those that wait for a Redis that hangs must not wait in turns.
