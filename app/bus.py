@@ -114,13 +114,16 @@ class Bus:
             self._channels[channel] = loop.create_future()
         self._ask_for(fresh)
         waiting = {self._channels[channel]: channel for channel in channels if not self.hears(channel)}
-        if not waiting or not self.is_listening:
-            return
-        _, late = await asyncio.wait(waiting, timeout=SUBSCRIBE_TIMEOUT)
-        # Those that are wanted no longer, or were lost with their connection, are done.
-        if late:
+        late = set(waiting)
+        if waiting and self.is_listening:
+            # Those that are wanted no longer, or were lost with their connection, are done.
+            _, late = await asyncio.wait(waiting, timeout=SUBSCRIBE_TIMEOUT)
+        # Nobody waits for these any more: as long as they are not confirmed, the bus is suspect.
+        if late and self._listener is not None:
+            was_listening = self.is_listening
             self._overdue.update(waiting[confirmation] for confirmation in late)
-            self._on_doubt()
+            if was_listening:
+                self._on_doubt()
 
     async def unsubscribe(self, channels: Collection[str]) -> None:
         """Stop listening to channels."""

@@ -31,7 +31,7 @@ _QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10
 # Of both processes
 
 DATABASE_UP = Gauge("chat_database_up", "Whether PostgreSQL answers and is up to date.", registry=None)
-REDIS_UP = Gauge("chat_redis_up", "Whether Redis is connected for news.", registry=None)
+REDIS_UP = Gauge("chat_redis_up", "Whether Redis takes and hands on what pods tell one another.", registry=None)
 LOOP_FAILURES = Counter(
     "chat_loop_failures", "Unexpected failures of background loops, which start again.", ["loop"], registry=None
 )

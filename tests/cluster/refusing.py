@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -21,15 +21,18 @@ class Refusing:
     def __init__(self, url: str) -> None:
         self._redis = urlsplit(url)
         self._writers: set[asyncio.StreamWriter] = set()
-        # The error for each command, by its first word, or for EVERYTHING.
-        self.errors: dict[str, str] = {}
+        # The errors for each command, by its first word, or for EVERYTHING.
+        self.errors: dict[str, Iterator[str]] = {}
         self.resets = False
         self.is_silent = False
+        # Whether what is published arrives as garbage.
+        self.garbles = False
         self.connections = 0
         self.url = ""
 
-    def refuse(self, error: str, *commands: str) -> None:
-        self.errors = dict.fromkeys(commands or [EVERYTHING], error)
+    def refuse(self, errors: Iterator[str], *commands: str) -> None:
+        """Have some commands, else all, answered with one error after the other."""
+        self.errors = dict.fromkeys(commands or [EVERYTHING], errors)
 
     def cut(self) -> None:
         """Reset all connections."""
@@ -52,8 +55,9 @@ class Refusing:
         self._writers.add(writer)
         try:
             # Clients need no password, so that also their first command may be refused.
-            to_redis.write(pack_command(("AUTH", self._redis.password)))
-            await from_redis.readline()
+            if self._redis.password:
+                to_redis.write(pack_command(("AUTH", self._redis.password)))
+                await from_redis.readline()
             await asyncio.gather(self._pass_on(reader, to_redis), carry(from_redis, writer))
         finally:
             self._writers.discard(writer)
@@ -72,8 +76,12 @@ class Refusing:
         sink.close()
 
     def _answered(self, command: list[bytes]) -> tuple[bytes | str, ...]:
-        error = self.errors.get(command[0].decode().upper(), self.errors.get(EVERYTHING))
-        return tuple(command) if error is None else ("EVAL", ERROR, "0", error)
+        errors = self.errors.get(command[0].decode().upper(), self.errors.get(EVERYTHING))
+        if errors is not None:
+            return "EVAL", ERROR, "0", next(errors)
+        if self.garbles and command[0] == b"PUBLISH":
+            return (*command[:2], b"\xff")
+        return tuple(command)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
@@ -87,5 +95,5 @@ async def refusing(redis_url: str) -> AsyncIterator[Refusing]:
     """Put such a proxy before a Redis for the length of a block."""
     found = Refusing(redis_url)
     async with proxied(found.serve) as port:
-        found.url = f"redis://127.0.0.1:{port}/0"
+        found.url = f"redis://127.0.0.1:{port}{found._redis.path}"
         yield found
