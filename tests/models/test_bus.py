@@ -222,6 +222,10 @@ class Pubsub(RuleBasedStateMachine):
         assert sum(map(len, self.bus._outgoing)) <= MAX_OUTGOING + len(pubsub._PROBE)
 
     @invariant()
+    def nothing_is_owed_that_is_not_wanted(self) -> None:
+        assert self.bus._overdue <= self.wanted
+
+    @invariant()
     def nothing_fails(self) -> None:
         assert self.failures == []
         for task in self.tasks[:2]:
