@@ -104,8 +104,12 @@ class Link(asyncio.Protocol):
 
     def _collect(self, replies: list[Any]) -> None:
         self._replies += replies
-        if self._answer is not None and not self._answer.done() and len(self._replies) >= self._wanted:
-            self._answer.set_result(self._replies)
+        answer, missing = self._answer, self._wanted - len(self._replies)
+        if answer is None or answer.done() or missing < 0:
+            # From here on all would be taken for the replies of others.
+            raise RedisConnectionError("there are more replies than commands")
+        if not missing:
+            answer.set_result(self._replies)
 
 
 def pack(*parts: Any) -> bytes:

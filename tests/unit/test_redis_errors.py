@@ -36,14 +36,14 @@ async def closes_at_once(_, writer):
     writer.close()
 
 
-async def commands(reader, writer):
-    """Give what is asked, past the greeting of the driver."""
+async def commands(reader, writer, greeting=OK):
+    """Give what is asked, past the greeting of the driver, each command of which gets the same answer."""
     parser = Reader()
     while data := await reader.read(1000):
         parser.feed(data)
         while (command := parser.gets()) is not False:
             if command[0] == b"CLIENT":
-                writer.write(OK)
+                writer.write(greeting)
             else:
                 yield command
 
@@ -74,9 +74,9 @@ async def answers_half(reader, writer):
         writer.close()
 
 
-def answers(reply):
+def answers(reply, greeting=OK):
     async def serve(reader, writer):
-        async for _ in commands(reader, writer):
+        async for _ in commands(reader, writer, greeting):
             writer.write(reply)
 
     return serve
@@ -91,6 +91,7 @@ SERVERS = {
     "falls silent": falls_silent,
     "speaks HTTP": answers(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
     "says MOVED and not whither": answers(b"-MOVED\r\n"),
+    "says so at once": answers(OK, greeting=b"-MOVED\r\n"),
     "has too many clients": answers(b"-ERR max number of clients reached\r\n"),
     "says what nobody knows": answers(b"-WEIRD things happen\r\n"),
     "answers with another type": answers(b"*1\r\n$1\r\nx\r\n"),
@@ -188,6 +189,24 @@ async def test_every_connection_has_the_limits_of_its_socket(server_urls, loop):
         link.close()
 
     await asyncio.to_thread(run, scenario, loop)
+
+
+async def test_a_connection_that_says_more_than_was_asked_is_not_used():
+    async def babble(reader, writer):
+        writer.write(OK * 3)
+        await reader.read()
+
+    async with listening(babble) as port:
+        with pytest.raises(AWAY):
+            await resp.connect(resp.pool(Url(f"redis://127.0.0.1:{port}/0")))
+
+
+async def test_a_reply_that_nobody_asked_for_ends_the_connection():
+    async with listening(answers(b":1\r\n" * 2)) as port:
+        link = await resp.connect(resp.pool(Url(f"redis://127.0.0.1:{port}/0")))
+        with pytest.raises(AWAY):
+            await link.ask([resp.pack("TIME")])
+        assert link.is_lost
 
 
 async def test_while_redis_is_away_it_is_not_tried_again_for_each_command():
