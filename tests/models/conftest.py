@@ -4,8 +4,8 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile(
     "models",
-    max_examples=300,
-    stateful_step_count=50,
+    max_examples=80,
+    stateful_step_count=40,
     derandomize=True,
     database=None,
     deadline=None,

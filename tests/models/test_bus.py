@@ -261,5 +261,5 @@ class Pubsub(RuleBasedStateMachine):
 @pytest.mark.timeout(0)
 def test_the_bus_hears_what_it_wants_or_doubts_whatever_redis_does():
     chosen = os.environ.get("HYPOTHESIS_PROFILE", "models")
-    examples = {} if chosen == "soak" else {"max_examples": 150}
+    examples = {} if chosen == "soak" else {"max_examples": 150, "stateful_step_count": 50}
     run_state_machine_as_test(Pubsub, settings=settings(settings.get_profile(chosen), **examples))
