@@ -2,13 +2,9 @@
 
 import asyncio
 import logging
-import socket
 import time
-from urllib.parse import urlsplit
 
-from redis.asyncio import Redis
-
-from app.redis_client import AWAY
+from app.redis_client import AWAY, GatheredRedis
 from app.settings import Settings
 
 LEASE = 30
@@ -21,18 +17,21 @@ _log = logging.getLogger(__name__)
 class Addresses:
     """The socket listeners of all pods, as `host:port`."""
 
-    def __init__(self, redis: Redis, settings: Settings) -> None:
+    def __init__(self, redis: GatheredRedis, settings: Settings) -> None:
         self._redis = redis
         self._settings = settings
         self._known: dict[str, tuple[str, float]] = {}
+        # Whether our own lease could not be renewed: then those of others end as well, though their pods live.
+        self._is_refused = False
 
     async def announce_forever(self, pod: str) -> None:
         """Keep our own address known."""
         while True:
             try:
-                address = await asyncio.to_thread(_own_address, self._settings)
-                await self._redis.set(f"chat:address:{pod}", address, ex=LEASE)
+                await self._redis.set(f"chat:address:{pod}", await self._own_address(), ex=LEASE)
+                self._is_refused = False
             except AWAY as error:
+                self._is_refused = True
                 _log.debug("the other pods do not hear of our address, Redis is away: %s", error)
             await asyncio.sleep(RENEWAL)
 
@@ -45,23 +44,23 @@ class Addresses:
             found = await self._redis.get(f"chat:address:{pod}")
         except AWAY:
             return address or None
+        if found is None and self._is_refused:
+            return address or None
         self._known.pop(pod, None)
         if found is None:
             return None
         self._known[pod] = (str(found), time.monotonic() + REMEMBERED)
         return str(found)
 
+    async def _own_address(self) -> str:
+        """Find out where the other pods reach us: the address from which we reach Redis, unless one was set."""
+        host = self._settings.ws_host
+        if host in {"0.0.0.0", "::"}:  # noqa: S104 - the wildcard is what is looked for
+            await self._redis.ping()
+            # Whoever reaches Redis by a socket of the file system is on one machine with it.
+            host = self._redis.own_host or "127.0.0.1"
+        return f"[{host}]:{self._settings.ws_port}" if ":" in host else f"{host}:{self._settings.ws_port}"
+
     def forget(self, pod: str) -> None:
         """Ask anew next time: the pod did not answer."""
         self._known.pop(pod, None)
-
-
-def _own_address(settings: Settings) -> str:
-    """Find out where the other pods reach us: the address from which we reach Redis, unless one was set."""
-    if settings.ws_host not in {"0.0.0.0", "::"}:  # noqa: S104 - the wildcard is what is looked for
-        host = settings.ws_host
-    else:
-        redis = urlsplit(settings.redis_url.reveal())
-        with socket.create_connection((redis.hostname or "localhost", redis.port or 6379), timeout=2) as probe:
-            host = probe.getsockname()[0]
-    return f"[{host}]:{settings.ws_port}" if ":" in host else f"{host}:{settings.ws_port}"

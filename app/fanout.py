@@ -56,7 +56,7 @@ class Fanout:
         )
         self._subscribe = Gathering(self._subscribe_all, lambda _: tracing.command("SUBSCRIBE"))
         self._last_seqs = Gathering(_last_seqs, lambda _: tracing.statement(store.LAST_SEQS))
-        bus.attach(self._on_message, self.repair.doubt)
+        bus.attach(self._on_message, self.repair.doubt, self._on_unreadable)
 
     # Sockets come and go.
 
@@ -170,6 +170,13 @@ class Fanout:
         elif channel == self.canary.channel:
             self.canary.returned(payload)
 
+    def _on_unreadable(self, channel: str) -> None:
+        """Have what could not be read found in PostgreSQL."""
+        if channel.startswith(news.CONVERSATION_CHANNEL):
+            self.repair.mark(UUID(hex=channel.removeprefix(news.CONVERSATION_CHANNEL)))
+        else:
+            self.repair.doubt()
+
     def _on_change(self, change: Change, traceparent: str) -> None:
         if change.event == news.NOTHING:
             self.repair.read(change.conversation_id)
@@ -188,6 +195,8 @@ class Fanout:
             self._expel(user_id, order.number)
         elif order.kind == news.EVICT:
             self._evict(user_id, order.subject)
+        else:
+            raise ValueError("an order of an unknown kind")
 
     def _tell_room(self, conversation_id: UUID, event: Event) -> None:
         room = self._rooms.rooms.get(conversation_id)

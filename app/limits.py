@@ -1,6 +1,6 @@
 """How much one user may do, over all pods: the generic cell rate algorithm, in Redis, by its clock.
 
-While Redis is away, or slower than 50 ms, a pod counts by itself.
+While Redis is away, refuses in any way, or is slower than 50 ms, a pod counts by itself.
 """
 
 import asyncio
@@ -11,14 +11,17 @@ from enum import StrEnum
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import InvalidResponse
 
 from app import metrics, tracing
 from app.database import IS_AGAIN
 from app.errors import RateLimited
 from app.gathering import Gathering
 from app.redis_client import AWAY, Script
+from app.redis_errors import describe
 from app.setting_types import Rate
 from app.settings import Settings
+from app.telemetry import LogLimiter
 
 PATIENCE = 0.05
 # Checks of one run of the script, for which Redis does nothing else.
@@ -71,63 +74,67 @@ class Limits:
         self._script = Script(redis, GCRA)
         self._wait = Gathering(self._waits, lambda _: tracing.command("EVALSHA"), MOST_TOGETHER)
         self._zero: dict[str, float] = {}
-        self._is_away = False
+        self._limiter = LogLimiter()
 
     async def check(self, action: Action, user_id: str) -> None:
         """Count an action; raises RateLimited where it is one too many."""
-        if self._rates[action].burst and not IS_AGAIN.get():
-            _admit(action, await self._wait(self._check(action, user_id)))
+        if not self._rates[action].burst or IS_AGAIN.get():
+            return
+        check = self._check(action, user_id)
+        try:
+            wait = await self._wait(check)
+        except AWAY as error:
+            wait = self._without_redis(check, error)
+        _admit(action, wait)
 
     def check_soon(self, action: Action, user_id: str, told: Callable[[Exception | None], None]) -> None:
         """Count an action; `told` is called once, in the order of the calls, with what `check` would raise."""
         if not self._rates[action].burst:
             told(None)
             return
+        check = self._check(action, user_id)
 
-        def on_counted(wait: asyncio.Future[float]) -> None:
+        def on_counted(answer: asyncio.Future[float]) -> None:
             try:
-                _admit(action, wait.result())
+                _admit(action, self._counted(check, answer))
             except Exception as error:  # noqa: BLE001 - whoever asked makes of it what there is to make
                 told(error)
             else:
                 told(None)
 
-        self._wait.ask(self._check(action, user_id)).add_done_callback(on_counted)
+        self._wait.ask(check).add_done_callback(on_counted)
+
+    def _counted(self, check: _Check, answer: asyncio.Future[float]) -> float:
+        try:
+            return answer.result()
+        except AWAY as error:
+            return self._without_redis(check, error)
 
     def _check(self, action: Action, user_id: str) -> _Check:
         return f"chat:limit:{action}:{user_id}", self._rates[action], time.monotonic()
 
     async def _waits(self, checks: list[_Check]) -> list[Any]:
-        """Give for each check the seconds to wait, 0 where the action may go on."""
+        """Give for each check the seconds to wait, 0 where the action may go on, or what Redis answers instead."""
         # None waits longer than its patience, also if it came while others were under way.
         left = checks[0][2] + PATIENCE - time.monotonic()
-        args = [part for _, rate, _ in checks for part in (1000 / rate.per_second, rate.burst)]
         if left <= 0:
-            return [self._without_redis(check, TimeoutError()) for check in checks]
-        try:
-            async with asyncio.timeout(left):
-                waits = await self._script(keys=[key for key, _, _ in checks], args=args)
-        except AWAY as error:
-            waits = [error] * len(checks)
-        if isinstance(waits[0], int):
-            self._is_away = False
-        return [
-            wait / 1000 if isinstance(wait, int) else self._without_redis(check, wait)
-            for check, wait in zip(checks, waits, strict=True)
-        ]
+            raise TimeoutError("it takes too long")
+        args = [part for _, rate, _ in checks for part in (1000 / rate.per_second, rate.burst)]
+        async with asyncio.timeout(left):
+            waits = await self._script(keys=[key for key, _, _ in checks], args=args)
+        if not isinstance(waits, list) or len(waits) != len(checks):
+            raise InvalidResponse("a limit was answered with something else")
+        return [wait / 1000 if isinstance(wait, int) else _refusal(wait) for wait in waits]
 
-    def _without_redis(self, check: _Check, error: Exception) -> float | Exception:
-        """Count here while Redis is away; what else went wrong is raised where this was asked."""
-        if not isinstance(error, AWAY):
-            return error
-        if not self._is_away:
-            _log.info("limits count per pod, Redis does not answer: %s", str(error) or type(error).__name__)
-        self._is_away = True
-        key, rate, _ = check
-        return self._wait_here(key, rate)
-
-    def _wait_here(self, key: str, rate: Rate) -> float:
+    def _without_redis(self, check: _Check, error: Exception) -> float:
+        """Count here while Redis is away, refuses, or takes too long."""
         now = time.monotonic()
+        if self._limiter.allows("per pod", now):
+            _log.info("limits count per pod, Redis does not answer: %s", describe(error))
+        key, rate, _ = check
+        return self._wait_here(key, rate, now)
+
+    def _wait_here(self, key: str, rate: Rate, now: float) -> float:
         interval = 1 / rate.per_second
         zero = max(now, self._zero.pop(key, 0)) + interval
         wait = zero - interval * rate.burst - now
@@ -141,3 +148,8 @@ def _admit(action: Action, wait: float) -> None:
     if wait > 0:
         metrics.of(metrics.RATE_LIMITED, action).inc()
         raise RateLimited(wait)
+
+
+def _refusal(answer: Any) -> Exception:
+    """Give what is raised for an answer that is no number."""
+    return answer if isinstance(answer, Exception) else InvalidResponse("a limit was answered with something else")

@@ -31,7 +31,7 @@ _QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10
 # Of both processes
 
 DATABASE_UP = Gauge("chat_database_up", "Whether PostgreSQL answers and is up to date.", registry=None)
-REDIS_UP = Gauge("chat_redis_up", "Whether Redis is connected for news.", registry=None)
+REDIS_UP = Gauge("chat_redis_up", "Whether Redis takes and hands on what pods tell one another.", registry=None)
 LOOP_FAILURES = Counter(
     "chat_loop_failures", "Unexpected failures of background loops, which start again.", ["loop"], registry=None
 )
@@ -41,9 +41,15 @@ DATABASE_ERRORS = Counter(
     ["sqlstate"],
     registry=None,
 )
+REDIS_ERRORS = Counter(
+    "chat_redis_errors",
+    "Error replies of Redis by their code, and failures of connections to it.",
+    ["kind"],
+    registry=None,
+)
 for _registry in (SERVER, WORKER):
     ProcessCollector(registry=_registry)
-    for _metric in (DATABASE_UP, REDIS_UP, LOOP_FAILURES, DATABASE_ERRORS):
+    for _metric in (DATABASE_UP, REDIS_UP, LOOP_FAILURES, DATABASE_ERRORS, REDIS_ERRORS):
         _registry.register(_metric)
 
 # Of servers
@@ -92,6 +98,7 @@ CANARY_SECONDS = Histogram(
     registry=SERVER,
     buckets=_QUICK,
 )
+BUS_UNREADABLE = Counter("chat_bus_unreadable", "Messages of other pods that could not be read.", registry=SERVER)
 CANARY_FAILURES = Counter("chat_canary_failures", "What this pod sent to itself and did not get.", registry=SERVER)
 WEBHOOK_WORKER_MISSING = Gauge(
     "chat_webhook_worker_missing", "Whether webhooks are due and no worker was seen for a minute.", registry=SERVER

@@ -8,6 +8,8 @@ pod that wrote it, so that this one knows its own.
 from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from app.events import Change, Event
 
 CONVERSATION_CHANNEL = "chat:c:"
@@ -20,6 +22,9 @@ INVITE, TELL, EXPEL, EVICT = b"invite", b"tell", b"expel", b"evict"
 UNNUMBERED = 0
 # Where there is no event to send: a pod is told what to do.
 NOTHING = Event("-", b"")
+_NO_NAME = NOTHING.name.encode()
+
+_check_json = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class Order(NamedTuple):
@@ -46,10 +51,10 @@ def write_change(pod: bytes, change: Change, traceparent: str | None) -> bytes:
 
 
 def read_change(channel: str, payload: bytes) -> tuple[Change, str]:
-    """Read a change, and the trace that led to it."""
+    """Read a change, and the trace that led to it; raises ValueError."""
     _, seq, committed, trace, name, data = payload.split(b" ", 5)
     conversation_id = UUID(hex=channel.removeprefix(CONVERSATION_CHANNEL))
-    return Change(conversation_id, int(seq), Event(name.decode(), data), float(committed)), trace.decode()
+    return Change(conversation_id, int(seq), _read_event(name, data), float(committed)), trace.decode()
 
 
 def write_order(pod: bytes, order: Order) -> bytes:
@@ -58,8 +63,16 @@ def write_order(pod: bytes, order: Order) -> bytes:
 
 
 def read_order(channel: str, payload: bytes) -> tuple[str, Order]:
-    """Read whom an order is about, and what it asks for."""
+    """Read whom an order is about, and what it asks for; raises ValueError."""
     _, kind, subject, number, name, data = payload.split(b" ", 5)
-    return channel.removeprefix(USER_CHANNEL), Order(
-        kind, subject.decode(), int(number), Event(name.decode(), data)
-    )
+    order = Order(kind, subject.decode(), int(number), _read_event(name, data))
+    return channel.removeprefix(USER_CHANNEL), order
+
+
+def _read_event(name: bytes, data: bytes) -> Event:
+    """Read an event; what is no JSON must reach no socket, whatever release wrote it."""
+    if name != _NO_NAME:
+        _check_json(data)
+        if not data.isascii():
+            data.decode()
+    return Event(name.decode(), data)

@@ -28,6 +28,9 @@ redis.call('PEXPIRE', KEYS[1], tonumber(ARGV[2]) * 10)
 return 0
 """
 
+# A conversation and a reader.
+_Key = tuple[UUID, str]
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
@@ -47,47 +50,43 @@ class Receipts:
         self._turn = Script(redis, TURN)
         self._fanout = fanout
         self._supervisor = supervisor
-        self._waiting: dict[tuple[UUID, str], Receipt] = {}
+        self._waiting: dict[_Key, Receipt] = {}
 
     async def announce(self, receipt: Receipt) -> None:
         """Send a receipt now, or the latest one as soon as the last is a second old."""
         key = (receipt.conversation_id, receipt.user_id)
-        if key not in self._waiting:
-            wait = await self._wait(receipt)
-            if wait < 0:
-                return
-            if wait == 0 or len(self._waiting) >= MAX_WAITING:
-                self._send(receipt)
-                return
-        # Another may have begun to wait meanwhile: the later of the two goes on.
-        if key in self._waiting:
-            self._waiting[key] = max(receipt, self._waiting[key], key=lambda one: one.seq)
-        else:
+        if self._is_replaced(key, receipt):
+            return
+        wait = await self._wait(receipt)
+        if wait < 0:
+            return
+        if wait == 0 or len(self._waiting) >= MAX_WAITING:
+            self._send(receipt)
+        # Another may have begun to wait meanwhile.
+        elif not self._is_replaced(key, receipt):
             self._waiting[key] = receipt
-            self._supervisor.once("send a receipt", self._send_later(key, wait))
+            asyncio.get_running_loop().call_later(wait / 1000, self._ask_again, key)
 
-    async def _send_later(self, key: tuple[UUID, str], wait: int) -> None:
-        while True:
-            await asyncio.sleep(wait / 1000)
-            asked = self._waiting[key]
-            wait = await self._wait(asked)
-            if wait == 0:
-                self._send(self._waiting.pop(key))
-                return
-            if wait < 0:
-                if self._waiting[key] is asked:
-                    del self._waiting[key]
-                    return
-                # A later one has come since that was asked about.
-                wait = 0
+    def _is_replaced(self, key: _Key, receipt: Receipt) -> bool:
+        """Tell whether one waits already; the later of the two goes on."""
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            return False
+        self._waiting[key] = max(receipt, waiting, key=lambda one: one.seq)
+        return True
+
+    def _ask_again(self, key: _Key) -> None:
+        """Hand the receipt that waits to a task: whatever becomes of that, the next one is free to wait."""
+        self._supervisor.once("send a receipt", self.announce(self._waiting.pop(key)))
 
     async def _wait(self, receipt: Receipt) -> int:
         try:
             name = f"chat:read:{receipt.conversation_id.hex}:{receipt.user_id}"
-            return int(await self._turn(keys=[name], args=[receipt.seq, INTERVAL_MS]))
+            wait = await self._turn(keys=[name], args=[receipt.seq, INTERVAL_MS])
         except AWAY:
             # Each pod sends what it has: more than once a second, rather than not at all.
             return 0
+        return min(wait, INTERVAL_MS) if isinstance(wait, int) else 0
 
     def _send(self, receipt: Receipt) -> None:
         if receipt.is_large:

@@ -3,11 +3,15 @@
 import logging
 import sys
 import time
+from collections.abc import Hashable
 from typing import Any
 
 import msgspec
 
 from app import tracing
+
+# What did not happen for so many seconds is news again.
+CALM = 60.0
 
 # What these say about single packets and connections is of use to their own authors.
 _TALKATIVE = ("asyncio", "aiohttp", "engineio", "sanic", "socketio", "tortoise")
@@ -41,6 +45,22 @@ def configure_logging(level: str, form: str) -> None:
         logging.getLogger(name).setLevel(max(logging.getLevelName(level), logging.WARNING))
     # It writes an error for whatever a client does wrong; what goes wrong with us is caught before it.
     logging.getLogger("engineio.server").setLevel(logging.CRITICAL)
+
+
+class LogLimiter:
+    """Decides what is worth a line in the log: a thing is logged again once it was not seen for a minute.
+
+    Its keys must be of few kinds: they are kept.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[Hashable, float] = {}
+
+    def allows(self, key: Hashable, now: float) -> bool:
+        """Note that something happened at a time of the monotonic clock; tells whether to log it."""
+        last = self._seen.get(key)
+        self._seen[key] = now
+        return last is None or now - last >= CALM
 
 
 def warn_of_weak_secrets(names: list[str]) -> None:

@@ -30,6 +30,8 @@ METRICS = {
     "chat_canary_failures_total": "counter",
     "chat_database_up": "gauge",
     "chat_redis_up": "gauge",
+    "chat_redis_errors_total": "counter",
+    "chat_bus_unreadable_total": "counter",
     "chat_webhook_pending": "gauge",
     "chat_webhook_oldest_seconds": "gauge",
     "chat_webhook_attempts_total": "counter",

@@ -8,6 +8,7 @@ import redis.asyncio
 from clients import ear
 from leak import leaking
 from pods import pods
+from refusing import refusing
 from scraping import series
 
 
@@ -105,3 +106,54 @@ async def test_a_pod_without_a_socket_of_a_conversation_hears_nothing_of_it(serv
         await anna.say(room, "for one pod alone")
         await near.wait_for("message:new")
     await control.aclose()
+
+
+UNREADABLE = {
+    "garbage": b"\xff\xfe\x00",
+    "nothing": b"",
+    "too short": b"pod 7",
+    "no number": b"pod seven 1.0 - message:new {}",
+    "of a future release": b"pod 7 1.0 - shard-2 message:new {}",
+    "no JSON": b"pod 7 1.0 - message:new {garbage}",
+    "no UTF-8": b'pod 7 1.0 - message:new {"content":"\xff"}',
+    "an unknown kind": b"pod promote - 0 - ",
+}
+
+
+async def test_what_a_pod_cannot_read_is_counted_and_the_next_message_comes_as_always(servers, cluster, user):
+    anna, ben = user("anna"), user("ben", cluster[1])
+    room = await anna.direct(ben.user_id)
+    control = redis.asyncio.from_url(servers.redis_url)
+    before = await series(anna.session, cluster[1].http)
+    logged = len(cluster[1].log.read_text().splitlines())
+    async with ear(cluster[1], ben.user_id) as far:
+        for number, payload in enumerate([*UNREADABLE.values()] * 20, 1):
+            for channel in (f"chat:c:{room[5:]}", f"chat:u:{ben.user_id}"):
+                await control.publish(channel, payload)
+            if number % len(UNREADABLE) == 0:
+                await anna.say(room, "and on")
+        messages = await far.wait_for("message:new", 20)
+        assert [message["seq"] for message in messages] == list(range(1, 21))
+        assert {heard.event for heard in far.heard} == {"message:new"}
+    await control.aclose()
+    after = await series(anna.session, cluster[1].http)
+    # A change of an unknown kind and an order of no number are as bad as the others.
+    assert after["chat_bus_unreadable_total",] - before["chat_bus_unreadable_total",] == 2 * 20 * len(UNREADABLE)
+    assert after["chat_redis_up",] == 1
+    warnings = [line for line in cluster[1].log.read_text().splitlines()[logged:] if "could not be read" in line]
+    assert 0 < len(warnings) < 10
+
+
+async def test_a_message_that_arrives_unreadable_is_found_in_postgresql_at_once(servers, tmp_path, user):
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(refusing(servers.redis_url))
+        env = {**servers.environment(), "REDIS_URL": proxy.url}
+        one, two = await stack.enter_async_context(pods(env, tmp_path, 2))
+        anna, ben = user("anna", one), user("ben", two)
+        room = await anna.direct(ben.user_id)
+        far = await stack.enter_async_context(ear(two, ben.user_id))
+        proxy.garbles = True
+        said = [await anna.say(room, f"{number}") for number in range(3)]
+        assert await far.wait_for("message:new", 3) == said
+        assert (await series(anna.session, two.http))["chat_bus_unreadable_total",] >= 3
+        assert two.errors() == []

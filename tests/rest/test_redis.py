@@ -108,12 +108,11 @@ async def test_more_checks_than_one_run_takes_are_all_counted(limits):
     assert not any(await asyncio.gather(*(is_let(limits, who) for who in people)))
 
 
-async def test_a_check_that_redis_refuses_fails_alone(redis, limits):
+async def test_a_check_that_redis_refuses_counts_per_pod_and_harms_no_other(redis, limits):
     anna, ben = somebody(), somebody()
     await redis.lpush(f"chat:limit:send:{anna}", "no number")
-    refused, let = await asyncio.gather(is_let(limits, anna), is_let(limits, ben), return_exceptions=True)
-    assert isinstance(refused, ResponseError)
-    assert let is True
+    asked = [anna, ben] * (BURST + 1)
+    assert await asyncio.gather(*(is_let(limits, who) for who in asked)) == [True] * 2 * BURST + [False] * 2
 
 
 async def test_scripts_are_sent_again_when_redis_has_lost_them(redis, limits, presence):
@@ -162,9 +161,9 @@ async def test_a_socket_that_redis_refuses_harms_no_other(redis, presence):
     anna, ben = somebody(), somebody()
     await redis.set(f"chat:sockets:{anna}", "no set")
     refused, (changes, _) = await asyncio.gather(
-        presence.opened(anna, "a", MOST_SOCKETS), presence.opened(ben, "b", MOST_SOCKETS), return_exceptions=True
+        presence.opened(anna, "a", MOST_SOCKETS), presence.opened(ben, "b", MOST_SOCKETS)
     )
-    assert isinstance(refused, ResponseError)
+    assert refused == ([], [])
     assert [change.user_id for change in changes] == [ben]
     await redis.delete(f"chat:sockets:{anna}")
 

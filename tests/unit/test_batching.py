@@ -1,0 +1,102 @@
+"""Questions that are asked together: each is answered or raised, whatever ends its batch."""
+
+import asyncio
+
+import pytest
+
+from app import gathering
+from app.gathering import Gathering
+
+
+class Answering:
+    """Answers batches as the test has it; counts them."""
+
+    def __init__(self):
+        self.batches = []
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, questions):
+        self.batches.append(questions)
+        await self.go_on.wait()
+        return [question * 10 for question in questions]
+
+
+@pytest.fixture
+def answering():
+    return Answering()
+
+
+@pytest.fixture
+def batcher(answering):
+    return Gathering(answering, lambda _: None, most=2)
+
+
+async def results(asked):
+    async with asyncio.timeout(5):
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+
+def kinds(found):
+    return [type(one) for one in found]
+
+
+async def test_all_are_answered_in_batches(batcher, answering):
+    asked = [batcher.ask(n) for n in range(5)]
+    answering.go_on.set()
+    assert await results(asked) == [0, 10, 20, 30, 40]
+    assert answering.batches == [[0, 1], [2, 3], [4]]
+
+
+async def test_a_task_that_is_cancelled_leaves_nobody_waiting_and_the_next_are_answered(batcher, answering):
+    asked = [batcher.ask(n) for n in range(5)]
+    await asyncio.sleep(0)
+    assert answering.batches == [[0, 1]]
+    batcher._task.cancel()
+    assert kinds(await results(asked)) == [TimeoutError] * 5
+    answering.go_on.set()
+    assert await results([batcher.ask(7)]) == [70]
+
+
+async def test_a_task_that_is_cancelled_before_its_first_step_leaves_nobody_waiting(batcher, answering):
+    asked = [batcher.ask(n) for n in range(3)]
+    batcher._task.cancel()
+    assert kinds(await results(asked)) == [TimeoutError] * 3
+    answering.go_on.set()
+    assert await results([batcher.ask(7)]) == [70]
+
+
+async def test_a_batch_whose_own_wait_is_cancelled_is_raised_and_the_others_are_asked():
+    async def ask(questions):
+        if 0 in questions:
+            raise asyncio.CancelledError
+        return questions
+
+    batcher = Gathering(ask, lambda _: None, most=1)
+    assert kinds(await results([batcher.ask(0), batcher.ask(1)])) == [TimeoutError, int]
+
+
+async def test_too_few_answers_are_raised_for_all():
+    async def ask(questions):
+        return questions[1:]
+
+    assert kinds(await results([Gathering(ask, lambda _: None).ask(n) for n in range(2)])) == [ValueError] * 2
+
+
+async def test_a_batch_that_takes_too_long_is_raised(answering):
+    batcher = Gathering(answering, lambda _: None, timeout=0.01)
+    assert kinds(await results([batcher.ask(1)])) == [TimeoutError]
+
+
+async def test_no_more_than_a_number_of_questions_wait(batcher, answering, monkeypatch):
+    monkeypatch.setattr(gathering, "MAX_WAITING", 3)
+    asked = [batcher.ask(n) for n in range(5)]
+    answering.go_on.set()
+    assert kinds(await results(asked)) == [int, int, int, TimeoutError, TimeoutError]
+
+
+async def test_who_gives_up_waiting_takes_nothing_from_the_others(batcher, answering):
+    asked = [batcher.ask(n) for n in range(3)]
+    await asyncio.sleep(0)
+    asked[0].cancel()
+    answering.go_on.set()
+    assert await results(asked[1:]) == [10, 20]
