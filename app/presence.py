@@ -95,8 +95,8 @@ class Presence:
         self._age = 0
         # Users of whom Redis may not know what is so here.
         self._dirty: set[str] = set()
-        # Users without a socket here who are not offline yet, as far as this pod knows.
-        self._departing: set[str] = set()
+        # Users whose coming or going was not decided or told yet, as far as this pod knows.
+        self._pending: set[str] = set()
         # Whether Redis may list users of this pod whom it has not got.
         self._must_compare = False
         # The last step, and the last one that is known to be applied.
@@ -208,17 +208,17 @@ class Presence:
     def _learn(self, assertion: _Assertion, answer: list[Any], traceparent: str | None) -> None:
         """Keep by which change a user is online; forget who had no socket here and is offline, or elsewhere."""
         user_id, _, sockets = assertion
-        came, known, is_leaving = map(int, answer[:3])
+        came, known, is_pending = map(int, answer[:3])
         if came:
             self.changes.add(PresenceChange(user_id, True, came, traceparent))
         person = self._people.get(user_id)
         if person is None:
             return
         person.known = known
-        if is_leaving and not person.sockets:
-            self._departing.add(user_id)
+        if is_pending:
+            self._pending.add(user_id)
             return
-        self._departing.discard(user_id)
+        self._pending.discard(user_id)
         if not sockets and not person.sockets:
             del self._people[user_id]
 
@@ -273,8 +273,8 @@ class Presence:
         self._is_away = False
         if is_lost:
             self._note_loss()
-        # Until it is known that they are offline: a loss before would make them be online for ever.
-        self._dirty |= self._departing
+        # Until it is known to be over: who leaves before a loss would be online for ever.
+        self._dirty |= self._pending
 
     async def settle(self) -> bool:
         """Find out who is offline from now on, and what nobody has told in time; gives whether there is more."""

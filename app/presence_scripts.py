@@ -32,6 +32,9 @@ local function is_alone(key)
     end
     return true
 end
+local function is_in(set, user)
+    return redis.call('ZSCORE', set, user)
+end
 -- Whether what a pod has written up to a number is gone.
 local function has_lost(pod, confirmed)
     return tonumber(redis.call('HGET', 'chat:steps', pod) or 0) < confirmed
@@ -44,7 +47,7 @@ end
 #
 # Gives `lost` when Redis has not got what it had, and `late` when a later step overtook this one: nothing was
 # done. Else `done`, and for each user the number of the change where they came online, that by which they are,
-# whether it is still to be decided that they went, and which of their sockets are too many.
+# whether something is still to be decided or told, and which of their sockets are too many.
 ASSERT = (
     _COMMON
     + """
@@ -84,7 +87,7 @@ local function assert_sockets(user, known, sockets)
     local last = redis.call('HMGET', key, 'on', 'at')
     local on, at = last[1] == '1', tonumber(last[2] or 0)
     known = tonumber(known)
-    if on and known > 0 and known < at then
+    if on and known > 0 and known <= at then
         -- Their coming was written while Redis did not know that they were there.
         redis.call('ZREM', 'chat:arriving', user)
     elseif known > at then
@@ -94,9 +97,14 @@ local function assert_sockets(user, known, sockets)
     if sockets == '' then
         redis.call('SREM', 'chat:pod:' .. pod, user)
         if redis.call('HDEL', key, 'p:' .. pod) == 1 then redis.call('HSET', key, 'seen', written(now)) end
-        if not on or not is_alone(key) then return {0, on and at or 0, 0, {}} end
+        if not on then
+            -- Until that is told the pod must not forget it: Redis may.
+            local pending = known > 0 and is_in('chat:untold', user)
+            return {0, pending and known or 0, pending and 1 or 0, {}}
+        end
+        if not is_alone(key) then return {0, at, 0, {}} end
         redis.call('ZADD', 'chat:leaving', 'NX', now + grace, user)
-        return {0, at, 1, {}}
+        return {0, is_in('chat:arriving', user) and 0 or at, 1, {}}
     end
     redis.call('HSET', key, 'p:' .. pod, sockets, 'seen', written(now))
     redis.call('SADD', 'chat:pod:' .. pod, user)
@@ -111,8 +119,12 @@ local function assert_sockets(user, known, sockets)
             must_tell(user, telling)
             came = at
         end
+    elseif known == 0 and is_in('chat:untold', user) then
+        -- Whoever is to tell it may not know.
+        came = at
     end
-    return {came, at, 0, excess(key)}
+    local pending = is_in('chat:arriving', user)
+    return {came, pending and 0 or at, pending and 1 or 0, excess(key)}
 end
 
 local answers = {'done'}

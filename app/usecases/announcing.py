@@ -31,9 +31,9 @@ CROSS JOIN LATERAL (
     ORDER BY conversation_id LIMIT $3
 ) AS mine
 CROSS JOIN LATERAL (
-    SELECT array_agg(some.user_id) AS user_ids FROM (
+    SELECT array_agg(few.user_id) AS user_ids FROM (
         SELECT user_id FROM participants WHERE conversation_id = mine.conversation_id LIMIT $4 + 1
-    ) AS some
+    ) AS few
 ) AS probe
 ORDER BY mine.conversation_id
 """

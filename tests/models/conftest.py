@@ -1,0 +1,16 @@
+"""State machines beside models: the same few seconds each time, and for long with HYPOTHESIS_PROFILE=soak."""
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "models",
+    max_examples=300,
+    stateful_step_count=50,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+settings.register_profile(
+    "soak", settings.get_profile("models"), max_examples=30_000, stateful_step_count=100, derandomize=False
+)
