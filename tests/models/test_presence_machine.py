@@ -91,7 +91,7 @@ class World(RuleBasedStateMachine):
         # Since when each user has had a socket on a pod that runs, without an end.
         self.solid_since = dict.fromkeys(USERS)
         # What was told of each user, and whether they were really there and not there since the last of it.
-        self.told = {user: (0, False) for user in USERS}
+        self.told = dict.fromkeys(USERS, (0, False))
         self.was_there = dict.fromkeys(USERS, False)
         self.was_away = dict.fromkeys(USERS, True)
         # Of whom only Redis knew what it has lost, because their pod is dead.
@@ -179,7 +179,7 @@ class World(RuleBasedStateMachine):
 
     @staticmethod
     async def drained(pod):
-        while pod.presence._step.is_busy:
+        while pod.presence._step.is_busy:  # noqa: ASYNC110 - the end of a batch is told to nobody
             await asyncio.sleep(0)
 
     # What people do
