@@ -23,20 +23,23 @@ from app.usecases.sessions import make_room
 SETTLE_INTERVAL = 0.5
 
 # Which of these share a conversation with somebody, large groups aside. Nobody is looked for past the first such
-# conversation, and no conversation is read further than shows that it is large.
+# conversation, and none is read further than shows that it is large. OFFSET 0 has each looked up one by one.
 ACQUAINTED = """
 SELECT asked.user_id
 FROM unnest($2::varchar[]) AS asked (user_id)
-WHERE EXISTS (
+CROSS JOIN LATERAL (
     SELECT 1
-    FROM participants mine
-    JOIN participants theirs ON theirs.conversation_id = mine.conversation_id AND theirs.user_id = asked.user_id
-    WHERE mine.user_id = $1 AND (
+    FROM (SELECT conversation_id FROM participants WHERE user_id = asked.user_id OFFSET 0) AS theirs
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM participants WHERE conversation_id = theirs.conversation_id AND user_id = $1 OFFSET 0
+    ) AS mine
+    WHERE (
         SELECT count(*) FROM (
-            SELECT 1 FROM participants WHERE conversation_id = mine.conversation_id LIMIT $3 + 1
+            SELECT 1 FROM participants WHERE conversation_id = theirs.conversation_id LIMIT $3 + 1
         ) AS probe
     ) <= $3
-)
+    LIMIT 1
+) AS shared
 """
 
 _log = logging.getLogger(__name__)

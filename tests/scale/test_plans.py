@@ -133,14 +133,14 @@ CASES: dict[str, Case] = {
     "contacts, deep page": Case(lambda _: (announcing.CONTACTS, [BUSY], [BUSY_IDS[4000]], 20, 100), 20 * 3),
     # No more than tells that the group is a large one.
     "contacts, none in a crowd": Case(lambda _: (announcing.CONTACTS, ["person-3"], [UUID(int=0)], 20, 100), 102),
-    # Nobody of these is found.
-    "acquainted, nobody": Case(
-        lambda _: (presence.ACQUAINTED, BUSY, ["nobody"], 100), BUSY_CONVERSATIONS + 10, BUSY_CONVERSATIONS
-    ),
+    # Of each who is asked for, their conversations, the asker there, and both who are in one that is shared.
+    "acquainted, nobody": Case(lambda _: (presence.ACQUAINTED, BUSY, ["nobody", READER], 100), 6),
     "acquainted": Case(
-        lambda _: (presence.ACQUAINTED, BUSY, [f"other-{FIRST_DIRECT + n}" for n in range(200)], 100),
-        BUSY_CONVERSATIONS + 200 * 4,
-        BUSY_CONVERSATIONS,
+        lambda _: (presence.ACQUAINTED, BUSY, [f"other-{FIRST_DIRECT + n}" for n in range(200)], 100), 200 * 4
+    ),
+    # No more than tells that the group is a large one.
+    "acquainted, in a crowd": Case(
+        lambda _: (presence.ACQUAINTED, "person-3", ["person-4", "person-5"], 100), 2 * 103, 2
     ),
     # The latest of one's conversations are known only when the heads of all have been seen; those above the
     # cursor, and what is hidden, in vain.
