@@ -274,6 +274,16 @@ class World(RuleBasedStateMachine):
             self.late.clear()
             self.lose()
 
+    @precondition(lambda self: not self.stopped)
+    @rule(how=st.sampled_from(["before", "late"]), user=st.sampled_from(USERS), ticks=st.sampled_from([3, 10, 40]))
+    def outage(self, how, user, ticks):
+        """Redis stops, somebody leaves, and it goes on with what it had."""
+        self.stop_redis(how)
+        self.close(0, user)
+        self.wait(ticks)
+        self.start_redis(has_kept=True)
+        self.wait(4)
+
     @precondition(lambda self: not self.stopped and self.losses < 2)
     @rule()
     def lose(self):
