@@ -11,7 +11,7 @@ from app.bus import Bus
 from app.database import Database
 from app.deps import Deps
 from app.fanout import Fanout
-from app.gathering import CONNECT_PAUSE, Gathering
+from app.gathering import Gathering
 from app.health import Health
 from app.limits import Limits
 from app.outbox import Outbox
@@ -25,7 +25,9 @@ from app.rest.app import RestServer, create_app
 from app.send_queue import SendQueue
 from app.settings import Settings
 from app.supervisor import Supervisor
+from app.typists import LocalTypists
 from app.usecases import chores, conversations, presence
+from app.usecases.announcing import Announcer
 from app.writer import Writer
 
 
@@ -53,14 +55,10 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         outbox=Outbox(settings, bus),
         send_queue=SendQueue(Writer(settings), supervisor),
         limits=Limits(redis, settings),
-        presence=Presence(redis),
+        presence=Presence(redis, settings.max_sockets_per_user),
         receipts=Receipts(redis, fanout, supervisor),
+        typists=LocalTypists(fanout.tell_room),
         is_refused=Gathering(store.are_refused, lambda _: tracing.statement(store.REFUSED)),
-        announce_presence=Gathering(
-            lambda asked: presence.announce_together(deps, asked),
-            lambda _: tracing.statement(presence.CONTACTS),
-            pause=CONNECT_PAUSE,
-        ),
     )
     fanout.welcome = lambda conversation_id, user_id: conversations.welcome(
         deps, conversation_id, [user_id], here=True
@@ -86,8 +84,11 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     supervisor.loop("sweep", fanout.sweep_forever)
     supervisor.loop("fill", fanout.repair.fill_forever, database.AWAY)
     in_database("look", fanout.repair.look_forever)
-    supervisor.loop("beat", lambda: presence.beat_forever(deps), database.AWAY)
-    supervisor.loop("settle", lambda: presence.settle_forever(deps), database.AWAY)
+    supervisor.loop("beat", lambda: presence.beat_forever(deps))
+    supervisor.loop("settle", lambda: presence.settle_forever(deps))
+    announcer = Announcer(deps)
+    in_database("announce", announcer.announce_forever)
+    in_database("announce widely", announcer.announce_widely_forever)
     in_database("clean", lambda: chores.clean_forever(deps))
     if deps.outbox.is_on:
         in_database("look for worker", lambda: deps.outbox.look_for_worker_forever(redis))

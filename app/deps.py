@@ -1,6 +1,5 @@
 """All that a use-case may reach."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.auth.tokens import TokenVerifier
@@ -9,10 +8,11 @@ from app.fanout import Fanout
 from app.gathering import Gathering
 from app.limits import Limits
 from app.outbox import Outbox
-from app.presence import Presence, PresenceChange
+from app.presence import Presence
 from app.receipts import Receipts
 from app.send_queue import SendQueue
 from app.settings import Settings
+from app.typists import LocalTypists
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,6 @@ class Deps:
     limits: Limits
     presence: Presence
     receipts: Receipts
+    typists: LocalTypists
     # Tells of a token, by its user and the second in which it was issued, whether that user was deleted.
     is_refused: Gathering[tuple[str, int], bool]
-    # Tells who came online by connecting.
-    announce_presence: Gathering[Sequence[PresenceChange], None]

@@ -110,11 +110,12 @@ def removed_user(event: Event) -> str | None:
     return str(msgspec.json.decode(event.data)["userId"])
 
 
-def typist(event: Event) -> str | None:
-    """Tell who types; None for other events."""
+def typing(event: Event) -> tuple[str, bool] | None:
+    """Tell who types, or types no more; None for other events."""
     if event.name != USER_TYPING:
         return None
-    return str(msgspec.json.decode(event.data)["userId"])
+    data = msgspec.json.decode(event.data)
+    return data["userId"], data["isTyping"]
 
 
 def conversation_new(view: ConversationView) -> Event:

@@ -21,6 +21,7 @@ from app.invitations import Invitations
 from app.news import Order
 from app.repair import Repair
 from app.rooms import Connecting, Frame, Invitation, Person, Room, Rooms, Subscriber
+from app.typists import Typists
 
 # What nobody is in is followed for so long at least, and twice as long at most.
 LINGER = 2.5
@@ -45,6 +46,7 @@ class Fanout:
         self.repair = Repair(bus, self._rooms, self._on_notice)
         self.canary = Canary(bus)
         self.invitations = Invitations(self._rooms, self._follow)
+        self._typists = Typists(self._show_typing)
         # Who was told of whom: the number of the latest change of presence.
         self._presence: dict[tuple[str, str], int] = {}
         # Users whose last socket may have gone since the last sweep, and between the two sweeps before.
@@ -121,7 +123,7 @@ class Fanout:
 
     def tell_room(self, conversation_id: UUID, event: Event) -> None:
         """Send an event without a seq to everybody in a conversation; nobody hears themselves type."""
-        self._tell_room(conversation_id, event)
+        self._tell_room(conversation_id, event, self._pod)
         self._publish(Change(conversation_id, news.UNNUMBERED, event))
 
     def close_room(self, conversation_id: UUID, event: Event) -> None:
@@ -164,7 +166,7 @@ class Fanout:
         if payload.startswith(self._pod):
             return
         if channel.startswith(news.CONVERSATION_CHANNEL):
-            self._on_change(*news.read_change(channel, payload))
+            self._on_change(*news.read_change(channel, payload), news.origin(payload))
         elif channel.startswith(news.USER_CHANNEL):
             self._on_order(*news.read_order(channel, payload))
         elif channel == self.canary.channel:
@@ -177,11 +179,11 @@ class Fanout:
         else:
             self.repair.doubt()
 
-    def _on_change(self, change: Change, traceparent: str) -> None:
+    def _on_change(self, change: Change, traceparent: str, origin: bytes) -> None:
         if change.event == news.NOTHING:
             self.repair.read(change.conversation_id)
         elif change.seq == news.UNNUMBERED:
-            self._tell_room(change.conversation_id, change.event)
+            self._tell_room(change.conversation_id, change.event, origin)
         else:
             with tracing.follow("deliver", "consumer", (traceparent,), _ON_THE_BUS):
                 self._rooms.receive(change)
@@ -198,16 +200,23 @@ class Fanout:
         else:
             raise ValueError("an order of an unknown kind")
 
-    def _tell_room(self, conversation_id: UUID, event: Event) -> None:
+    def _tell_room(self, conversation_id: UUID, event: Event, origin: bytes) -> None:
         room = self._rooms.rooms.get(conversation_id)
         if room is not None:
-            typist = events.typist(event)
-            if typist is None:
-                self._rooms.broadcast(room, event)
-            else:
-                self._rooms.send([one for one in room.subscribers if one.user_id != typist], event)
+            typing = events.typing(event)
+            if typing is not None:
+                user_id, is_typing = typing
+                self._typists.hear(conversation_id, user_id, origin, is_typing=is_typing)
+                return
+            self._rooms.broadcast(room, event)
             if event.name == events.CONVERSATION_DELETED:
                 self._rooms.close(room)
+
+    def _show_typing(self, conversation_id: UUID, user_id: str, event: Event) -> None:
+        """Nobody hears themselves type."""
+        room = self._rooms.rooms.get(conversation_id)
+        if room is not None:
+            self._rooms.send([one for one in room.subscribers if one.user_id != user_id], event)
 
     def _tell(self, user_id: str, event: Event) -> None:
         person = self._rooms.people.get(user_id)
@@ -255,7 +264,9 @@ class Fanout:
         elif notice["kind"] == "revealed":
             await self._reveal(notice)
         elif notice["kind"] == "dissolved":
-            self._tell_room(notice["conversation_id"], events.conversation_deleted(notice["conversation_id"]))
+            self._tell_room(
+                notice["conversation_id"], events.conversation_deleted(notice["conversation_id"]), self._pod
+            )
         elif notice["kind"] == "expelled":
             self._expel(notice["user_id"], notice["second"])
 

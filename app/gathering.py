@@ -50,6 +50,11 @@ class Gathering(Generic[Q, A]):
         self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is asked, or waits to be."""
+        return self._task is not None
+
     def __call__(self, question: Q) -> Awaitable[A]:
         """Ask; raises what asking raised, for all that were asked together."""
         answer = self.ask(question)

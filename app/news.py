@@ -44,6 +44,11 @@ def user_channel(user_id: str) -> str:
     return USER_CHANNEL + user_id
 
 
+def origin(payload: bytes) -> bytes:
+    """Read which pod wrote something."""
+    return payload[: payload.index(b" ")]
+
+
 def write_change(pod: bytes, change: Change, traceparent: str | None) -> bytes:
     trace = b"-" if traceparent is None else traceparent.encode()
     event = change.event

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from app import events, ids, metrics, store, tracing
 from app.bus import Bus
 from app.codec import encode
-from app.presence import PresenceChange
+from app.presence_changes import PresenceChange
 from app.redis_client import AWAY
 from app.settings import Settings
 

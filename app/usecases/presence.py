@@ -1,38 +1,45 @@
-"""Who is online, as far as one may know."""
+"""Who is online, as far as one may know; how changes are told is in `announcing`."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from app import events, ids, metrics, queries, store
+from app import ids, queries, store
 from app.auth import policy
 from app.auth.actor import Actor
 from app.deps import Deps
 from app.fields import Timestamp
 from app.limits import Action
-from app.presence import HEARTBEAT, PresenceChange
+from app.presence import HEARTBEAT
 from app.redis_client import AWAY
 from app.schemas import timestamp
 from app.usecases.access import require_participant
+from app.usecases.sessions import make_room
 
 SETTLE_INTERVAL = 0.5
-MAX_CONTACTS = 10_000
 
-# Who shares a conversation with each of these, large groups aside.
-CONTACTS = """
-SELECT who.user_id, contact.user_id AS contact
-FROM unnest($1::varchar[]) AS who (user_id) CROSS JOIN LATERAL (
-    SELECT DISTINCT other.user_id
-    FROM participants mine JOIN participants other USING (conversation_id)
-    WHERE mine.user_id = who.user_id AND other.user_id <> who.user_id
-          AND ($3::text[] IS NULL OR other.user_id = ANY($3))
-          AND (SELECT count(*) FROM participants WHERE conversation_id = mine.conversation_id) <= $2
-    LIMIT $4
-) contact
+# Which of these share a conversation with somebody, large groups aside. Nobody is looked for past the first such
+# conversation, and none is read further than shows that it is large. OFFSET 0 has each looked up one by one.
+ACQUAINTED = """
+SELECT asked.user_id
+FROM unnest($2::varchar[]) AS asked (user_id)
+CROSS JOIN LATERAL (
+    SELECT 1
+    FROM (SELECT conversation_id FROM participants WHERE user_id = asked.user_id OFFSET 0) AS theirs
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM participants WHERE conversation_id = theirs.conversation_id AND user_id = $1 OFFSET 0
+    ) AS mine
+    WHERE (
+        SELECT count(*) FROM (
+            SELECT 1 FROM participants WHERE conversation_id = theirs.conversation_id LIMIT $3 + 1
+        ) AS probe
+    ) <= $3
+    LIMIT 1
+) AS shared
 """
 
 _log = logging.getLogger(__name__)
@@ -72,55 +79,31 @@ async def online_among(deps: Deps, actor: Actor, user_ids: Sequence[str]) -> lis
     policy.require_read(actor)
     await deps.limits.check(Action.READ, actor.user_id)
     async with deps.database.dear_reads:
-        known = set((await _contacts(deps, [actor.user_id], list(user_ids)))[actor.user_id])
+        found = await store.rows(ACQUAINTED, actor.user_id, list(set(user_ids)), deps.settings.large_group)
+    known = {acquainted["user_id"] for acquainted in found}
     asked = [user_id for user_id in dict.fromkeys(user_ids) if user_id in known or user_id == actor.user_id]
     return [one.user_id for one in await deps.presence.whereabouts(asked) if one.is_online]
-
-
-async def _contacts(deps: Deps, user_ids: Sequence[str], among: list[str] | None = None) -> dict[str, list[str]]:
-    contacts: dict[str, list[str]] = {user_id: [] for user_id in user_ids}
-    for found in await store.rows(CONTACTS, list(contacts), deps.settings.large_group, among, MAX_CONTACTS):
-        contacts[found["user_id"]].append(found["contact"])
-    return contacts
-
-
-async def announce(deps: Deps, changes: Sequence[PresenceChange]) -> None:
-    """Tell changes to the master, and each to those who share a conversation with the user; twice does no harm."""
-    if not changes:
-        return
-    await deps.outbox.append_presence(changes)
-    contacts = await _contacts(deps, [change.user_id for change in changes])
-    for change in changes:
-        event = events.user_presence(change.user_id, change.number, is_online=change.is_online)
-        deps.fanout.tell(contacts[change.user_id], event)
-        metrics.of(metrics.PRESENCE_CHANGES, "online" if change.is_online else "offline").inc()
-    await deps.presence.told(changes)
-
-
-async def announce_together(deps: Deps, asked: Sequence[Sequence[PresenceChange]]) -> list[None]:
-    """Tell the changes of all who connect at the same time."""
-    await announce(deps, [change for changes in asked for change in changes])
-    return [None] * len(asked)
 
 
 async def beat_forever(deps: Deps) -> None:
     """Hold the lease of this pod."""
     while True:
-        await _announce_all(deps, deps.presence.beat())
+        try:
+            await deps.presence.beat()
+        except AWAY as error:
+            _log.debug("presence pauses, Redis is away: %s", error)
         await asyncio.sleep(HEARTBEAT)
 
 
 async def settle_forever(deps: Deps) -> None:
-    """Find out who has gone, also with a pod that died, and tell it."""
+    """Have Redis know who is here, and find out who has gone, also with a pod that died."""
     while True:
-        await _announce_all(deps, deps.presence.settle())
-        await asyncio.sleep(SETTLE_INTERVAL)
-
-
-async def _announce_all(deps: Deps, found: Awaitable[list[PresenceChange]]) -> None:
-    try:
-        changes = await found
-    except AWAY as error:
-        _log.debug("presence pauses, Redis is away: %s", error)
-        return
-    await announce(deps, changes)
+        is_more = False
+        try:
+            for user_id, too_many in (await deps.presence.repair()).items():
+                make_room(deps, user_id, too_many)
+            is_more = await deps.presence.settle()
+        except AWAY as error:
+            _log.debug("presence pauses, Redis is away: %s", error)
+        if not is_more:
+            await asyncio.sleep(SETTLE_INTERVAL)

@@ -44,23 +44,17 @@ async def connect(deps: Deps, actor: Actor, subscriber: Subscriber) -> list[str]
     Gives the user's sockets that are too many, the oldest. Raises Unauthorized for a user who was deleted.
     """
     user_id, socket_id = subscriber.user_id, subscriber.socket_id
-    is_noted = False
     too_many: list[str] = []
 
     async def arrive() -> None:
-        nonlocal is_noted, too_many
-        is_noted = True
-        changes, too_many = await deps.presence.opened(user_id, socket_id, deps.settings.max_sockets_per_user)
-        if changes:
-            await deps.announce_presence(changes)
+        nonlocal too_many
+        too_many = await deps.presence.opened(user_id, socket_id)
 
     try:
         await deps.fanout.attach(subscriber, actor.issued_second, arrive)
     except BaseException:
-        if is_noted:
-            # They are counted no more, so they must not stay.
-            make_room(deps, user_id, too_many)
-            await deps.presence.closed(user_id, socket_id)
+        # Nothing is awaited here: whoever is cancelled may be cancelled again.
+        deps.presence.closed(user_id, socket_id)
         raise
     return too_many
 
@@ -72,6 +66,6 @@ def make_room(deps: Deps, user_id: str, too_many: Iterable[str]) -> None:
 
 
 async def disconnect(deps: Deps, subscriber: Subscriber) -> None:
-    """Take a socket out of everything."""
+    """Take a socket out of everything; nothing is awaited, so that it cannot be left half done."""
     deps.fanout.detach(subscriber)
-    await deps.presence.closed(subscriber.user_id, subscriber.socket_id)
+    deps.presence.closed(subscriber.user_id, subscriber.socket_id)

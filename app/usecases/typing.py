@@ -1,9 +1,8 @@
-"""Who is typing: told to the others while it lasts, kept nowhere but on the pod of the one who types."""
+"""Who is typing: told to the others while it lasts."""
 
-import asyncio
 from uuid import UUID
 
-from app import events, queries
+from app import queries
 from app.auth import policy
 from app.auth.actor import Actor
 from app.deps import Deps
@@ -11,31 +10,25 @@ from app.errors import RateLimited
 from app.limits import Action
 from app.usecases.access import require_participant
 
-LAPSE = 6.0
-
 
 class Typing:
     """What one socket's user is typing in; each lapses by itself after 6 s."""
 
-    __slots__ = ("_deps", "_lapses", "actor")
+    __slots__ = ("_deps", "_is_over", "_started", "actor")
 
     def __init__(self, deps: Deps, actor: Actor) -> None:
         self._deps = deps
         self.actor = actor
-        self._lapses: dict[UUID, asyncio.TimerHandle] = {}
+        # Where it was started and not stopped; it may have lapsed since.
+        self._started: set[UUID] = set()
+        self._is_over = False
 
     async def start(self, conversation_id: UUID) -> None:
         """Tell the others, who hear it once however often it is said; raises Forbidden and NotFound."""
         policy.require_write(self.actor)
-        if not await self._may_be_heard(conversation_id):
-            return
-        lapse = self._lapses.pop(conversation_id, None)
-        if lapse is None:
-            self._tell(conversation_id, is_typing=True)
-        else:
-            lapse.cancel()
-        loop = asyncio.get_running_loop()
-        self._lapses[conversation_id] = loop.call_later(LAPSE, self.stop, conversation_id)
+        if await self._may_be_heard(conversation_id) and not self._is_over:
+            self._started.add(conversation_id)
+            self._deps.typists.start(conversation_id, self.actor.user_id, self)
 
     async def _may_be_heard(self, conversation_id: UUID) -> bool:
         try:
@@ -48,24 +41,19 @@ class Typing:
     async def end(self, conversation_id: UUID) -> None:
         """Tell the others that it is over; raises Forbidden and NotFound."""
         policy.require_write(self.actor)
-        if conversation_id in self._lapses:
+        if self._deps.typists.is_typing(conversation_id, self.actor.user_id, self):
             self.stop(conversation_id)
         else:
             await self._may_be_heard(conversation_id)
 
     def stop(self, conversation_id: UUID) -> None:
-        """Tell the others that it is over; nothing happens where it had not begun."""
-        lapse = self._lapses.pop(conversation_id, None)
-        if lapse is not None:
-            lapse.cancel()
-            self._tell(conversation_id, is_typing=False)
+        """Tell the others that it is over, unless another socket of the user goes on."""
+        if conversation_id in self._started:
+            self._started.remove(conversation_id)
+            self._deps.typists.stop(conversation_id, self.actor.user_id, self)
 
     def stop_all(self) -> None:
         """End it everywhere: the socket is gone."""
-        for conversation_id in list(self._lapses):
+        self._is_over = True
+        for conversation_id in list(self._started):
             self.stop(conversation_id)
-
-    def _tell(self, conversation_id: UUID, *, is_typing: bool) -> None:
-        user_id = self.actor.user_id
-        event = events.user_typing(conversation_id, user_id, is_typing=is_typing)
-        self._deps.fanout.tell_room(conversation_id, event)

@@ -9,7 +9,8 @@ import redis.asyncio
 from clients import ear
 from pods import pods, until
 
-from app.presence import QUIET_MS, Presence, PresenceChange
+from app.presence import Presence
+from app.presence_changes import PresenceChange
 
 
 @pytest.fixture
@@ -28,18 +29,20 @@ async def test_what_a_pod_decided_and_did_not_live_to_tell_another_pod_tells_onc
         doomed = Presence(valkey)
         async with ear(one, ben.user_id) as near, ear(one, ben.user_id) as same, ear(two, carl.user_id) as far:
             listeners = (near, same, far)
-            (decided,), _ = await doomed.opened(anna.user_id, "socket", 20)
+            await doomed.opened(anna.user_id, "socket")
+            (decided,) = doomed.changes.take(1)
             for listener in listeners:
                 (online,) = await listener.wait_for("user:online")
                 assert online == {"userId": anna.user_id, "transition": decided.number}
             # The living stand still while the other one decides that she is offline.
             for pod in (one, two):
                 pod.signal(signal.SIGSTOP)
-            await doomed.closed(anna.user_id, "socket")
+            doomed.closed(anna.user_id, "socket")
             gone: list[PresenceChange] = []
 
             async def is_decided():
-                gone.extend(change for change in await doomed.settle() if change.user_id == anna.user_id)
+                await doomed.settle()
+                gone.extend(change for change in doomed.changes.take(10) if change.user_id == anna.user_id)
                 return bool(gone)
 
             await until(is_decided, "she is offline")
@@ -156,8 +159,8 @@ async def test_the_exact_list_of_what_a_contact_sees(alone, tmp_path, user, valk
             assert await online() == {ben.user_id}
 
             async def is_calm():
-                epoch, (seconds, _) = await valkey.get("chat:epoch"), await valkey.time()
-                return seconds * 1000 > int(epoch) + QUIET_MS
+                quiet, (seconds, _) = await valkey.get("chat:quiet"), await valkey.time()
+                return seconds * 1000 > int(quiet)
 
             await until(is_calm, "the quiet after the loss is over")
             # Coming and going in earnest is a change each time.

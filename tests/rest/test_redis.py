@@ -35,9 +35,9 @@ def limits(redis, servers):
 
 @pytest.fixture
 async def presence(redis):
-    pod = Presence(redis)
-    # After a loss nobody comes online for some seconds; here nothing was lost.
-    await redis.set("chat:epoch", 0)
+    # Nobody is taken for gone after a silence; here nobody looked for a while.
+    await redis.delete("chat:watched", "chat:quiet")
+    pod = Presence(redis, MOST_SOCKETS)
     yield pod
     await pod.hand_back()
 
@@ -120,67 +120,113 @@ async def test_scripts_are_sent_again_when_redis_has_lost_them(redis, limits, pr
     assert await is_let(limits, anna)
     await redis.script_flush()
     assert await is_let(limits, anna)
-    (online,), _ = await presence.opened(anna, "socket", MOST_SOCKETS)
+    await presence.opened(anna, "socket")
+    (online,) = presence.changes.take(10)
     assert (online.user_id, online.is_online) == (anna, True)
+
+
+async def sockets_of(redis, presence, user_id):
+    written = await redis.hget(f"chat:user:{user_id}", f"p:{presence._pod}") or ""
+    return [one.split(":", 1)[1] for one in written.split()]
 
 
 async def test_sockets_that_come_and_go_together_do_so_in_their_order(redis, presence):
     stays, goes = somebody(), somebody()
-    answers = await asyncio.gather(
-        presence.opened(stays, "old", MOST_SOCKETS),
-        presence.opened(goes, "only", MOST_SOCKETS),
-        presence.closed(stays, "old"),
-        presence.opened(stays, "new", MOST_SOCKETS),
-        presence.closed(goes, "only"),
-    )
-    came = [[change.user_id for change in answer[0]] for answer in answers if answer is not None]
+    opening = [asyncio.ensure_future(presence.opened(who, "old")) for who in (stays, goes)]
+    await asyncio.sleep(0)
+    presence.closed(stays, "old")
+    presence.closed(goes, "old")
     # A page that is loaded anew is no change.
-    assert came == [[stays], [goes], []]
-    assert await redis.zrange(f"chat:sockets:{stays}", 0, -1) == ["new"]
-    assert await redis.zrange(f"chat:sockets:{goes}", 0, -1) == []
+    await asyncio.gather(*opening, presence.opened(stays, "new"))
+    # What comes later comes after what came before.
+    await presence.opened(somebody(), "other")
+    assert await sockets_of(redis, presence, stays) == ["new"]
+    assert await sockets_of(redis, presence, goes) == []
+    assert [change.user_id for change in presence.changes.take(10)].count(stays) == 1
     assert await redis.zscore("chat:leaving", stays) is None
-    assert await redis.zscore("chat:leaving", goes) is not None
 
 
 async def test_of_too_many_that_come_together_the_oldest_go(presence):
     anna = somebody()
-    answers = await asyncio.gather(*(presence.opened(anna, f"{n}", MOST_SOCKETS) for n in range(5)))
-    assert [too_many for _, too_many in answers] == [[], [], ["0"], ["1"], ["2"]]
+    await asyncio.gather(*(presence.opened(anna, f"{n}") for n in range(4)))
+    assert await presence.opened(anna, "4") == ["0", "1", "2"]
+    for n in range(3):
+        presence.closed(anna, f"{n}")
+    assert await presence.opened(anna, "5") == ["3"]
+
+
+async def test_sockets_of_a_dead_pod_do_not_count(redis, presence):
+    anna = somebody()
+    dead = Presence(redis, MOST_SOCKETS)
+    for n in range(MOST_SOCKETS):
+        await dead.opened(anna, f"dead-{n}")
+    await redis.zadd("chat:pods", {dead._pod: 0})
+    await presence.settle()
+    for n in range(MOST_SOCKETS):
+        assert await presence.opened(anna, f"{n}") == []
 
 
 async def test_more_people_than_one_run_takes_all_come_online(redis, presence):
     people = [somebody() for _ in range(PEOPLE)]
-    answers = await asyncio.gather(*(presence.opened(who, f"{who}:1", MOST_SOCKETS) for who in people))
-    assert [change.user_id for changes, _ in answers for change in changes] == people
+    await asyncio.gather(*(presence.opened(who, f"{who}:1") for who in people))
+    assert {change.user_id for change in presence.changes.take(2 * PEOPLE)} == set(people)
     assert all(found.is_online for found in await presence.whereabouts(people))
-    await asyncio.gather(*(presence.closed(who, f"{who}:1") for who in people))
-    assert await redis.exists(*(f"chat:sockets:{who}" for who in people)) == 0
+    for who in people:
+        presence.closed(who, f"{who}:1")
+
+    async def are_gone():
+        return await redis.scard(f"chat:pod:{presence._pod}") == 0
+
+    await until(are_gone, "all are gone")
 
 
 async def test_a_socket_that_redis_refuses_harms_no_other(redis, presence):
     anna, ben = somebody(), somebody()
-    await redis.set(f"chat:sockets:{anna}", "no set")
-    refused, (changes, _) = await asyncio.gather(
-        presence.opened(anna, "a", MOST_SOCKETS), presence.opened(ben, "b", MOST_SOCKETS)
-    )
-    assert refused == ([], [])
-    assert [change.user_id for change in changes] == [ben]
-    await redis.delete(f"chat:sockets:{anna}")
+    await redis.set(f"chat:user:{anna}", "no hash")
+    assert await asyncio.gather(presence.opened(anna, "a"), presence.opened(ben, "b")) == [[], []]
+    assert [change.user_id for change in presence.changes.take(10)] == [ben]
+    # It is tried again until it is taken.
+    await redis.delete(f"chat:user:{anna}")
+    await presence.repair()
+    assert [change.user_id for change in presence.changes.take(10)] == [anna]
 
 
 async def test_who_gives_up_while_they_come_online_is_not_left_there(redis, presence):
     anna, ben = somebody(), somebody()
-    coming = asyncio.ensure_future(presence.opened(anna, "a", MOST_SOCKETS))
-    other = asyncio.ensure_future(presence.opened(ben, "b", MOST_SOCKETS))
+    coming = asyncio.ensure_future(presence.opened(anna, "a"))
+    other = asyncio.ensure_future(presence.opened(ben, "b"))
     await asyncio.sleep(0)
     coming.cancel()
-    await presence.closed(anna, "a")
-    assert [change.user_id for change in (await other)[0]] == [ben]
-    assert await redis.zrange(f"chat:sockets:{anna}", 0, -1) == []
+    presence.closed(anna, "a")
+    presence.closed(anna, "a")
+    await other
+    assert ben in {change.user_id for change in presence.changes.take(10)}
 
     async def is_gone():
         await presence.settle()
         return not await is_online(presence, anna)
 
     await until(is_gone, "she is offline")
+    assert await sockets_of(redis, presence, anna) == []
     assert await is_online(presence, ben)
+
+
+async def test_a_run_that_fails_does_not_hide_from_others_that_they_were_noted(presence, monkeypatch):
+    runs = 0
+    run = presence._assert
+
+    async def second_fails(*args, **more):
+        nonlocal runs
+        runs += 1
+        if runs == 2:
+            raise redis_client.AWAY[0]("the second run fails")
+        return await run(*args, **more)
+
+    monkeypatch.setattr(presence, "_assert", second_fails)
+    people = [somebody() for _ in range(PEOPLE)]
+    await asyncio.gather(*(presence.opened(who, "socket") for who in people))
+    noted = {change.user_id for change in presence.changes.take(2 * PEOPLE)}
+    assert 0 < len(noted) < PEOPLE
+    await presence.repair()
+    others = [change.user_id for change in presence.changes.take(2 * PEOPLE)]
+    assert sorted([*noted, *others]) == sorted(people)

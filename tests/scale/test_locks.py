@@ -78,7 +78,7 @@ async def deps(servers, monkeypatch):
             presence=None,
             receipts=SimpleNamespace(announce=unlimited),
             is_refused=None,
-            announce_presence=None,
+            typists=None,
         )
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import filling
@@ -34,7 +35,17 @@ from filling import (
 
 from app import eventlog, ids, queries, store
 from app.queries import UNREAD_CEILING
-from app.usecases import changing, chores, conversations, participants, presence, reactions, receipts, stats
+from app.usecases import (
+    announcing,
+    changing,
+    chores,
+    conversations,
+    participants,
+    presence,
+    reactions,
+    receipts,
+    stats,
+)
 from app.writer import PLANS
 
 EVERYBODY = 2**31 - 1
@@ -119,21 +130,21 @@ CASES: dict[str, Case] = {
     "admissions": Case(lambda _: lambda: store.admissions([(BUSY, 0), ("person-3", 0)]), 2 * BUSY_CONVERSATIONS),
     "refused": Case(lambda _: lambda: store.are_refused([(BUSY, 0), ("person-3", 0)]), 4),
     "last seqs": Case(lambda _: lambda: store.last_seqs(BUSY_IDS), BUSY_CONVERSATIONS),
-    # Of each conversation one's own row, both to count them, and both to find the other one: oneself in vain.
+    # A page of one's conversations, and both who are in each.
     "contacts": Case(
-        lambda _: (presence.CONTACTS, [BUSY], 100, None, presence.MAX_CONTACTS),
-        5 * BUSY_CONVERSATIONS,
-        BUSY_CONVERSATIONS,
+        lambda _: (announcing.CONTACTS, [BUSY, "person-3"], [UUID(int=0)] * 2, 20, 100), 20 * 3 + 102
+    ),
+    "contacts, deep page": Case(lambda _: (announcing.CONTACTS, [BUSY], [BUSY_IDS[4000]], 20, 100), 20 * 3),
+    # No more than tells that the group is a large one.
+    "contacts, none in a crowd": Case(lambda _: (announcing.CONTACTS, ["person-3"], [UUID(int=0)], 20, 100), 102),
+    # Of each who is asked for, their conversations, the asker there, and both who are in one that is shared.
+    "acquainted, nobody": Case(lambda _: (presence.ACQUAINTED, BUSY, ["nobody", READER], 100), 6),
+    "acquainted": Case(
+        lambda _: (presence.ACQUAINTED, BUSY, [f"other-{FIRST_DIRECT + n}" for n in range(200)], 100), 200 * 4
     ),
     # No more than tells that the group is a large one.
-    "contacts, none in a crowd": Case(
-        lambda _: (presence.CONTACTS, ["person-3"], 100, None, presence.MAX_CONTACTS), CROWD_SIZE + 10, 1
-    ),
-    # Nobody of these is found.
-    "contacts, among some": Case(
-        lambda _: (presence.CONTACTS, [BUSY], 100, ["nobody"], presence.MAX_CONTACTS),
-        5 * BUSY_CONVERSATIONS,
-        2 * BUSY_CONVERSATIONS,
+    "acquainted, in a crowd": Case(
+        lambda _: (presence.ACQUAINTED, "person-3", ["person-4", "person-5"], 100), 2 * 103, 2
     ),
     # The latest of one's conversations are known only when the heads of all have been seen; those above the
     # cursor, and what is hidden, in vain.

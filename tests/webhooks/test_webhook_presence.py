@@ -157,3 +157,32 @@ async def test_retries_end_when_the_presence_is_too_old(stack):
                 return row["lease"] is None and abs(row["due_at"] - row["expires_at"]) < timedelta(seconds=2)
 
             await until(waits, "the end of its time, not that of the schedule")
+
+
+async def test_who_connects_waits_neither_for_the_outbox_nor_for_its_errors(stack):
+    async with stack(workers=0) as found:
+        anna, ben = found.user("anna"), found.user("ben")
+        await ben.direct(anna.user_id)
+        async with ear(found.pods[1], ben.user_id) as far:
+            await until(lambda: is_pending(found, ben), "ben is written")
+            async with found.database.transaction():
+                # Whoever writes presence waits for this until PostgreSQL gives up on it, with an error.
+                await found.database.execute("LOCK TABLE webhooks IN ACCESS EXCLUSIVE MODE")
+                async with ear(found.pods[0], anna.user_id) as near:
+                    assert await near.call("presence:ping", {}) == {"ok": True}
+                    await until(lambda: is_waited_for(found), "the outbox waits")
+                    await found.database.execute(
+                        "SELECT pg_cancel_backend(pid) FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()"
+                    )
+                    assert await near.call("presence:ping", {}) == {"ok": True}
+            # It is told in the end, by whoever: she came and went, or that she went.
+            await far.wait("of anna", lambda _: far.presence)
+            await until(lambda: is_pending(found, anna), "anna is written")
+
+
+async def is_pending(found, user):
+    return bool(await pending_of(found, user))
+
+
+async def is_waited_for(found):
+    return await found.database.fetchval("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted")
