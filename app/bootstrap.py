@@ -45,7 +45,7 @@ class Pod:
 def build(settings: Settings, supervisor: Supervisor) -> Pod:
     """Build a pod and start its background loops; the database must be open."""
     bus = Bus(settings.redis_url)
-    fanout = Fanout(bus, event_frame)
+    fanout = Fanout(bus, event_frame, conversations.invitation)
     redis = redis_client.connect(settings.redis_url)
     deps = Deps(
         settings=settings,
@@ -59,9 +59,6 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         receipts=Receipts(redis, fanout, supervisor),
         typists=LocalTypists(fanout.tell_room),
         is_refused=Gathering(store.are_refused, lambda _: tracing.statement(store.REFUSED)),
-    )
-    fanout.welcome = lambda conversation_id, user_id: conversations.welcome(
-        deps, conversation_id, [user_id], here=True
     )
     health = Health(deps.database)
     session_ids = SessionIds(uuid4().hex[:12], settings.internal_api_secret)

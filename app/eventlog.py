@@ -71,7 +71,7 @@ def change_of(row: Row) -> Change:
 
 
 def _change_in_data(conversation_id: UUID, seq: int, name: str, row: Row) -> Change:
-    data = read_json(row["data"])
+    data = {} if row["data"] is None else read_json(row["data"])
     if name in {events.REACTION_ADDED, events.REACTION_REMOVED}:
         return events.reaction(name, conversation_id, seq, row["message_id"], data["emoji"], data["userId"])
     if name == events.PARTICIPANT_ADDED:
@@ -79,7 +79,9 @@ def _change_in_data(conversation_id: UUID, seq: int, name: str, row: Row) -> Cha
         return events.participant_added(conversation_id, seq, person, data["addedBy"])
     if name == events.PARTICIPANT_REMOVED:
         return events.participant_removed(conversation_id, seq, data["userId"], data["removedBy"])
-    return events.conversation_updated(conversation_id, seq, data)
+    if name == events.CONVERSATION_UPDATED:
+        return events.conversation_updated(conversation_id, seq, data)
+    return events.logged(name, conversation_id, seq, row["message_id"], data)
 
 
 async def places(positions: dict[UUID, int]) -> dict[UUID, tuple[int, bool]]:
@@ -90,14 +92,16 @@ async def places(positions: dict[UUID, int]) -> dict[UUID, tuple[int, bool]]:
 
 
 async def changes_after(positions: dict[UUID, int], most: int) -> list[Change]:
-    """Read what each conversation has after a seq, without a hole, at most so many of each.
+    """Read what each conversation has after a seq, without a gap, at most so many of each.
 
-    What follows a hole is left out: the entry that is missing was dropped as too old.
+    What follows a gap is left out: the entry that is missing was dropped as too old, or its message is gone, with
+    the whole conversation.
     """
     found: list[Change] = []
     expected = {conversation_id: seq + 1 for conversation_id, seq in positions.items()}
     for row in await store.missed(positions, most):
-        if row["seq"] == expected[row["conversation_id"]]:
+        is_whole = row["message_id"] is None or row["sender_id"] is not None
+        if row["seq"] == expected[row["conversation_id"]] and is_whole:
             found.append(change_of(row))
             expected[row["conversation_id"]] += 1
     return found

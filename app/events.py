@@ -103,6 +103,13 @@ def conversation_updated(conversation_id: UUID, seq: int, state: dict[str, Any])
     return _change(CONVERSATION_UPDATED, conversation_id, seq, state)
 
 
+def logged(name: str, conversation_id: UUID, seq: int, message_id: UUID | None, data: dict[str, Any]) -> Change:
+    """Pass on what a newer release logged under a name that this one does not know: no seq may be missing."""
+    if message_id is not None:
+        return _about_message(name, conversation_id, seq, message_id, data)
+    return _change(name, conversation_id, seq, data)
+
+
 def removed_user(event: Event) -> str | None:
     """Tell who is out after an event; None for all others."""
     if event.name != PARTICIPANT_REMOVED:

@@ -8,24 +8,28 @@ may lose anything: `repair` finds it in PostgreSQL.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from uuid import UUID, uuid4
 
 from app import events, news, store, tracing
 from app.bus import Bus
 from app.canary import Canary
-from app.errors import Unauthorized
+from app.errors import ServiceUnavailable, Unauthorized
 from app.events import Change, Event
+from app.gaps import Gaps
 from app.gathering import CONNECT_PAUSE, Gathering
 from app.invitations import Invitations
 from app.news import Order
 from app.repair import Repair
 from app.rooms import Connecting, Frame, Invitation, Person, Room, Rooms, Subscriber
+from app.streams import Streams
 from app.typists import Typists
 
 # What nobody is in is followed for so long at least, and twice as long at most.
 LINGER = 2.5
 MAX_REMEMBERED_PRESENCE = 100_000
+# How often who connects reads where they are, should that change all the time.
+MAX_READINGS = 4
 
 # Of spans of what goes from pod to pod.
 _ON_THE_BUS = {"messaging.system": "redis", "messaging.destination.template": news.CONVERSATION_CHANNEL}
@@ -34,18 +38,26 @@ _log = logging.getLogger(__name__)
 
 
 class Fanout:
-    """The sockets of this pod and the news for them; `encode` turns an event into the frame that they send."""
+    """The sockets of this pod and the news for them; `encode` turns an event into the frame that they send.
 
-    # Invites the sockets here of a user who was added to a conversation.
-    welcome: Callable[[UUID, str], Awaitable[None]]
+    `invitation` reads what somebody who is in a conversation is to be told of it; None for who is not.
+    """
 
-    def __init__(self, bus: Bus, encode: Callable[[Event], Frame]) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        encode: Callable[[Event], Frame],
+        invitation: Callable[[UUID, str], Awaitable[Invitation | None]],
+    ) -> None:
         self._bus = bus
         self._pod = uuid4().hex.encode()
         self._rooms = Rooms(encode)
-        self.repair = Repair(bus, self._rooms, self._on_notice)
+        self._gaps = Gaps()
+        self._streams = Streams(self._rooms, self._gaps.mark, self._on_removal)
+        self._invitation = invitation
+        self.repair = Repair(bus, self._rooms, self._streams, self._gaps, self._on_notice)
         self.canary = Canary(bus)
-        self.invitations = Invitations(self._rooms, self._follow)
+        self.invitations = Invitations(self._rooms, self._streams, self._follow, invitation)
         self._typists = Typists(self._show_typing)
         # Who was told of whom: the number of the latest change of presence.
         self._presence: dict[tuple[str, str], int] = {}
@@ -73,33 +85,45 @@ class Fanout:
         user_id = subscriber.user_id
         person = self._rooms.people.setdefault(user_id, Person())
         meanwhile = person.connecting[subscriber] = Connecting()
-        pinned: list[Room] = []
+        pinned: dict[UUID, Room] = {}
         try:
-            await self._listen([news.user_channel(user_id)])
-            admitted = await self._admit_token(user_id, token_second)
-            pinned = self._rooms.pin(admitted)
+            await self._listen({news.user_channel(user_id): None})
+            clock = self._rooms.clock
+            admitted = await self._admit_token(user_id, token_second, pinned)
             await arrive()
-            if await self._follow(pinned):
-                # Whoever was removed while the rooms were not followed yet is seen here, and later as a departure.
-                admitted = await self._admit_token(user_id, token_second)
+            for _ in range(MAX_READINGS):
+                await self._follow(pinned.values())
+                if not meanwhile.changed and all(room.live_since <= clock for room in pinned.values()):
+                    break
+                # Whoever was added or removed before a room was followed is seen here, and after that as a change.
+                meanwhile.changed.clear()
+                clock = self._rooms.clock
+                admitted = await self._admit_token(user_id, token_second, pinned)
             if meanwhile.refused_until >= token_second:
                 raise Unauthorized("The user was deleted")
-            still = set(admitted) - meanwhile.departures
+            if meanwhile.must_restart:
+                raise ServiceUnavailable
+            uncertain = meanwhile.changed.union(
+                one for one, room in pinned.items() if room.delivered is None or room.live_since > clock
+            )
             person.subscribers[subscriber] = set()
-            for room in pinned:
-                if room.conversation_id in still:
-                    self._rooms.enter(subscriber, room)
+            for conversation_id in admitted:
+                if conversation_id not in uncertain:
+                    self._rooms.enter(subscriber, pinned[conversation_id])
         finally:
             del person.connecting[subscriber]
-            self._rooms.unpin(pinned)
+            self._rooms.unpin(pinned.values())
             self._left.add(user_id)
-        for invitation in meanwhile.invitations:
-            self.invitations.invite(invitation)
+        for conversation_id in uncertain:
+            self.invitations.check(user_id, conversation_id)
 
-    async def _admit_token(self, user_id: str, token_second: int) -> list[UUID]:
+    async def _admit_token(self, user_id: str, token_second: int, pinned: dict[UUID, Room]) -> list[UUID]:
+        """Read which conversations a user is in, and pin those that are not pinned yet."""
         admitted = await self._admissions((user_id, token_second))
         if admitted is None:
             raise Unauthorized("The user was deleted")
+        fresh = [one for one in admitted if one not in pinned] if pinned else admitted
+        pinned.update(zip(fresh, self._rooms.pin(fresh), strict=True))
         return admitted
 
     def detach(self, subscriber: Subscriber) -> None:
@@ -113,12 +137,12 @@ class Fanout:
         """Deliver a committed change here and tell the other pods, which go on with the trace that led to it."""
         change.committed = time.time()
         with tracing.follow("announce", "producer", (traceparent,), _ON_THE_BUS):
-            self._rooms.receive(change)
+            self._streams.receive(change)
             self._publish(change, tracing.traceparent())
 
     def reveal(self, conversation_id: UUID) -> None:
         """Deliver a committed message that ended a hiding: all pods read it, and who is told of it before."""
-        self.repair.read(conversation_id)
+        self._gaps.read(conversation_id)
         self._publish(Change(conversation_id, news.UNNUMBERED, news.NOTHING))
 
     def tell_room(self, conversation_id: UUID, event: Event) -> None:
@@ -130,12 +154,11 @@ class Fanout:
         """Tell everybody in a conversation that it is gone: `event` must be `conversation:deleted`."""
         self.tell_room(conversation_id, event)
 
-    def invite(self, invitation: Invitation, *, here: bool) -> None:
-        """Let a user's sockets into a conversation, wherever they are, or those of this pod alone."""
+    def invite(self, invitation: Invitation) -> None:
+        """Let a user's sockets into a conversation, wherever they are."""
         self.invitations.invite(invitation)
-        if not here:
-            order = Order(news.INVITE, invitation.conversation_id.hex, invitation.seq, invitation.event)
-            self._order(invitation.user_id, order)
+        order = Order(news.INVITE, invitation.conversation_id.hex, invitation.seq, invitation.event)
+        self._order(invitation.user_id, order)
 
     def tell(self, user_ids: Iterable[str], event: Event) -> None:
         """Send an event to all sockets of users, wherever they are."""
@@ -175,18 +198,18 @@ class Fanout:
     def _on_unreadable(self, channel: str) -> None:
         """Have what could not be read found in PostgreSQL."""
         if channel.startswith(news.CONVERSATION_CHANNEL):
-            self.repair.mark(UUID(hex=channel.removeprefix(news.CONVERSATION_CHANNEL)))
+            self._gaps.mark(UUID(hex=channel.removeprefix(news.CONVERSATION_CHANNEL)))
         else:
             self.repair.doubt()
 
     def _on_change(self, change: Change, traceparent: str, origin: bytes) -> None:
         if change.event == news.NOTHING:
-            self.repair.read(change.conversation_id)
+            self._gaps.read(change.conversation_id)
         elif change.seq == news.UNNUMBERED:
             self._tell_room(change.conversation_id, change.event, origin)
         else:
             with tracing.follow("deliver", "consumer", (traceparent,), _ON_THE_BUS):
-                self._rooms.receive(change)
+                self._streams.receive(change)
 
     def _on_order(self, user_id: str, order: Order) -> None:
         if order.kind == news.INVITE:
@@ -210,7 +233,7 @@ class Fanout:
                 return
             self._rooms.broadcast(room, event)
             if event.name == events.CONVERSATION_DELETED:
-                self._rooms.close(room)
+                self._streams.close(room)
 
     def _show_typing(self, conversation_id: UUID, user_id: str, event: Event) -> None:
         """Nobody hears themselves type."""
@@ -253,14 +276,14 @@ class Fanout:
             if subscriber.socket_id == socket_id:
                 subscriber.evict()
 
+    def _on_removal(self, user_id: str, conversation_id: UUID) -> None:
+        """Look whether somebody who was removed was added again, of which this pod may have heard before."""
+        self.invitations.check(user_id, conversation_id)
+
     async def _on_notice(self, notice: store.Row) -> None:
         """Act on what Redis may have lost; most of it is done already."""
         if notice["kind"] == "joined":
-            person = self._rooms.people.get(notice["user_id"])
-            room = self._rooms.rooms.get(notice["conversation_id"])
-            inside = room.subscribers if room else {}
-            if person is not None and not inside.keys() >= person.subscribers.keys():
-                await self.welcome(notice["conversation_id"], notice["user_id"])
+            self.invitations.check(notice["user_id"], notice["conversation_id"])
         elif notice["kind"] == "revealed":
             await self._reveal(notice)
         elif notice["kind"] == "dissolved":
@@ -273,33 +296,50 @@ class Fanout:
     async def _reveal(self, notice: store.Row) -> None:
         """Show a conversation to who had hidden it, unless what ended that was delivered: it was shown before."""
         room = self._rooms.rooms.get(notice["conversation_id"])
-        if room is not None and room.delivered is not None and room.delivered < notice["seq"]:
-            await self.welcome(notice["conversation_id"], notice["user_id"])
+        # The message may be gone, with its conversation.
+        if room is None or room.delivered is None or notice["seq"] is None or room.delivered >= notice["seq"]:
+            return
+        invitation = await self._invitation(notice["conversation_id"], notice["user_id"])
+        if invitation is not None:
+            self.invitations.invite(invitation)
 
     # Rooms come and go.
 
-    async def _follow(self, rooms: list[Room]) -> bool:
+    async def _follow(self, rooms: Iterable[Room]) -> None:
         """Make rooms LIVE: subscribed first, and only then is `last_seq` read, so that nothing falls between.
 
-        Tells whether there was one that was not.
+        Those of conversations that were deleted stay as they are.
         """
         fresh = [room for room in rooms if room.delivered is None]
         if not fresh:
-            return False
-        await self._listen([news.conversation_channel(room.conversation_id) for room in fresh])
+            return
+        await self._listen({news.conversation_channel(room.conversation_id): room for room in fresh})
         last_seqs = await self._last_seqs([room.conversation_id for room in fresh])
         for room in fresh:
+            last_seq = last_seqs.get(room.conversation_id)
             # Another socket that waited for the same room may have been faster.
-            if room.delivered is None:
-                self._rooms.go_live(room, last_seqs.get(room.conversation_id, 0))
-        return True
+            if room.delivered is None and last_seq is not None:
+                self._streams.go_live(room, last_seq)
 
-    async def _listen(self, channels: list[str]) -> None:
+    async def _listen(self, channels: Mapping[str, Room | None]) -> None:
+        """Subscribe to the channels of rooms and of people, who have none."""
         if not all(map(self._bus.hears, channels)):
             await self._subscribe(channels)
 
-    async def _subscribe_all(self, asked: list[list[str]]) -> list[None]:
-        await self._bus.subscribe({channel: None for channels in asked for channel in channels})
+    async def _subscribe_all(self, asked: list[Mapping[str, Room | None]]) -> list[None]:
+        # Whoever asked may have gone meanwhile: what nobody needs must not be subscribed to after it was swept.
+        needed = {
+            channel: None
+            for channels in asked
+            for channel, room in channels.items()
+            if (
+                channel.removeprefix(news.USER_CHANNEL) in self._rooms.people
+                if room is None
+                else not room.is_empty
+            )
+        }
+        if needed:
+            await self._bus.subscribe(needed)
         return [None] * len(asked)
 
     async def sweep_forever(self) -> None:
@@ -309,7 +349,10 @@ class Fanout:
             await self._sweep()
 
     async def _sweep(self) -> None:
-        channels = [news.conversation_channel(room.conversation_id) for room in self._rooms.drop_empty()]
+        dropped = self._rooms.drop_empty()
+        for room in dropped:
+            self._streams.forget_held(room)
+        channels = [news.conversation_channel(room.conversation_id) for room in dropped]
         lingering, self._lingering, self._left = self._lingering - self._left, self._left, set()
         for user_id in lingering:
             person = self._rooms.people.get(user_id)

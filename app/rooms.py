@@ -1,13 +1,11 @@
-"""The conversations that this pod follows, and who hears them: state alone, nothing here waits.
+"""The conversations that this pod follows, who hears them, and what they are written: nothing here waits.
 
     (absent) ── first socket ──▶ FOLLOWING ── subscribed, last_seq read ──▶ LIVE ── last socket gone ──▶ (absent)
+                                                                             │
+                                                          deleted ──▶ CLOSED ┘ nobody enters any more
 
-    LIVE, a change arrives:   seq = delivered + 1   out to the room, then what was held behind it
-                              seq > delivered + 1   held; the hole is read from PostgreSQL soon
-                              seq ≤ delivered       dropped: it was delivered already
-
-`participant:removed` is the last that the sockets of the one who goes get. What a room is sent within one tick of
-the loop is written together; it is written before anybody enters or leaves, so that all hear just what is theirs.
+What a room is sent within one tick of the loop is written together; it is written before anybody enters or leaves,
+so that all hear just what is theirs. In which order changes come into a room is the matter of `streams`.
 """
 
 import asyncio
@@ -76,39 +74,76 @@ class Invitation:
     event: Event
 
 
+class Joining:
+    """A user who enters a room exactly where its stream stands at the seq of their invitation.
+
+    While that is read, `invitation` is None, and what is delivered meanwhile is kept.
+    """
+
+    __slots__ = ("invitation", "kept", "kept_bytes", "user_id")
+
+    def __init__(self, user_id: str) -> None:
+        self.user_id = user_id
+        self.invitation: Invitation | None = None
+        self.kept: list[Change] = []
+        self.kept_bytes = 0
+
+
 class Room:
     """A conversation that this pod follows."""
 
-    __slots__ = ("committed", "conversation_id", "delivered", "held", "pending", "pins", "subscribers")
+    __slots__ = (
+        "committed",
+        "conversation_id",
+        "delivered",
+        "held",
+        "is_closed",
+        "joining",
+        "known",
+        "live_since",
+        "pending",
+        "pins",
+        "subscribers",
+    )
 
     def __init__(self, conversation_id: UUID) -> None:
         self.conversation_id = conversation_id
         # None while FOLLOWING.
         self.delivered: int | None = None
+        # The highest seq of which this pod knows that it is committed: above `delivered` there is a gap.
+        self.known = 0
+        # When it became LIVE, on the clock of `Rooms`.
+        self.live_since = 0
+        # What is committed and cannot be delivered yet, or a part of that.
         self.held: dict[int, Change] = {}
         self.subscribers: dict[Subscriber, Link] = {}
+        self.joining: dict[str, Joining] = {}
         # Delivered in this tick of the loop, and not written yet.
         self.pending: list[Frame] = []
         # When the changes among these were committed.
         self.committed: list[float] = []
         # How many sockets are on their way in: a room that they wait for must not go away.
         self.pins = 0
+        # Its conversation was deleted.
+        self.is_closed = False
 
     @property
     def is_empty(self) -> bool:
-        return not self.subscribers and not self.pins
+        return not self.subscribers and not self.pins and not self.joining
 
 
 class Connecting:
-    """What a socket must be told of that happened while it was on its way in."""
+    """What happened to a user while a socket of theirs was on its way in."""
 
-    __slots__ = ("departures", "invitations", "refused_until")
+    __slots__ = ("changed", "must_restart", "refused_until")
 
     def __init__(self) -> None:
-        self.invitations: list[Invitation] = []
-        self.departures: set[UUID] = set()
+        # Where they were added or removed: whether they are in must be read anew.
+        self.changed: set[UUID] = set()
         # Of a user who was deleted: the last second whose tokens are refused.
         self.refused_until = -1
+        # Something of theirs could not be done: they must come back.
+        self.must_restart = False
 
 
 class Person:
@@ -126,9 +161,7 @@ class Person:
 
 
 class Rooms:
-    """All rooms and people of this pod; `on_hole` is told of a room that waits for a change it has not got."""
-
-    on_hole: Callable[[UUID], None]
+    """All rooms and people of this pod; `encode` turns an event into the frame that they send."""
 
     def __init__(self, encode: Callable[[Event], Frame]) -> None:
         self._encode = encode
@@ -136,6 +169,8 @@ class Rooms:
         self._pending: list[Room] = []
         self.rooms: dict[UUID, Room] = {}
         self.people: dict[str, Person] = {}
+        # How many rooms have become LIVE.
+        self.clock = 0
         # Rooms that have become empty since `drop_empty` was last called, and between the two calls before.
         self._emptied: set[Room] = set()
         self._lingering: set[Room] = set()
@@ -152,23 +187,26 @@ class Rooms:
     def unpin(self, rooms: Iterable[Room]) -> None:
         for room in rooms:
             room.pins -= 1
-            self._note_if_empty(room)
+            self.note_if_empty(room)
 
     def drop_empty(self) -> list[Room]:
         """Forget the rooms in which nobody has been since this was last called; gives them."""
         lingering, self._lingering, self._emptied = self._lingering - self._emptied, self._emptied, set()
-        dropped = [room for room in lingering if room.is_empty and self.rooms.get(room.conversation_id) is room]
+        # One that was closed is no more among them, and may have come again.
+        dropped = [
+            room for room in lingering if room.is_empty and self.rooms.get(room.conversation_id, room) is room
+        ]
         for room in dropped:
-            del self.rooms[room.conversation_id]
+            self.rooms.pop(room.conversation_id, None)
         return dropped
 
-    def _note_if_empty(self, room: Room) -> None:
+    def note_if_empty(self, room: Room) -> None:
         if room.is_empty:
             self._emptied.add(room)
 
     def enter(self, subscriber: Subscriber, room: Room) -> None:
         person = self.people.get(subscriber.user_id)
-        if person is not None and subscriber in person.subscribers:
+        if person is not None and subscriber in person.subscribers and not room.is_closed:
             # What was delivered before is not for this one.
             self._write(room)
             room.subscribers[subscriber] = subscriber.link
@@ -179,7 +217,7 @@ class Rooms:
         person = self.people.get(subscriber.user_id)
         for room in person.subscribers.pop(subscriber, set()) if person else ():
             room.subscribers.pop(subscriber, None)
-            self._note_if_empty(room)
+            self.note_if_empty(room)
 
     def dismiss(self, user_id: str, room: Room) -> None:
         """Take all sockets of a user out of a room, also those that are on their way in."""
@@ -191,41 +229,38 @@ class Rooms:
             rooms.discard(room)
             room.subscribers.pop(subscriber, None)
         for connecting in person.connecting.values():
-            connecting.departures.add(room.conversation_id)
-        self._note_if_empty(room)
+            connecting.changed.add(room.conversation_id)
+        self.note_if_empty(room)
+
+    def outside(self, user_id: str, conversation_id: UUID) -> list[Subscriber]:
+        """List the sockets of a user that are not in a conversation."""
+        person, room = self.people.get(user_id), self.rooms.get(conversation_id)
+        inside = room.subscribers if room else {}
+        return [subscriber for subscriber in person.subscribers if subscriber not in inside] if person else []
 
     def close(self, room: Room) -> None:
-        """Take everybody out of a room."""
-        for user_id in {subscriber.user_id for subscriber in room.subscribers}:
-            self.dismiss(user_id, room)
+        """Take everybody out of a room whose conversation was deleted, also those who are on their way in."""
+        self._write(room)
+        for subscriber in room.subscribers:
+            self.people[subscriber.user_id].subscribers[subscriber].discard(room)
+        room.subscribers.clear()
+        room.joining.clear()
+        room.is_closed = True
+        if self.rooms.get(room.conversation_id) is room:
+            del self.rooms[room.conversation_id]
+        self.note_if_empty(room)
+
+    def restart(self, user_id: str) -> None:
+        """Have all sockets of a user come back and load afresh, also those that are on their way in."""
+        person = self.people.get(user_id)
+        if person is None:
+            return
+        for connecting in person.connecting.values():
+            connecting.must_restart = True
+        for subscriber in list(person.subscribers):
+            subscriber.reconnect()
 
     # What they hear
-
-    def receive(self, change: Change) -> None:
-        """Take in a committed change, from here or from another pod, as often and in whatever order it comes."""
-        room = self.rooms.get(change.conversation_id)
-        if room is None or (room.delivered is not None and change.seq <= room.delivered):
-            return
-        room.held[change.seq] = change
-        if room.delivered is not None:
-            self.go_live(room, room.delivered)
-
-    def go_live(self, room: Room, delivered: int) -> None:
-        """Send all that follows `delivered` without a hole, and tell of the hole where there is one."""
-        for seq in [seq for seq in room.held if seq <= delivered]:
-            del room.held[seq]
-        while (change := room.held.pop(delivered + 1, None)) is not None:
-            delivered += 1
-            room.delivered = delivered
-            self.broadcast(room, change.event)
-            if change.committed and room.subscribers:
-                room.committed.append(change.committed)
-            leaver = events.removed_user(change.event)
-            if leaver is not None:
-                self.dismiss(leaver, room)
-        room.delivered = delivered
-        if room.held:
-            self.on_hole(room.conversation_id)
 
     def broadcast(self, room: Room, event: Event) -> None:
         """Send an event to all in a room, at the end of this tick and together with what follows in it."""

@@ -135,31 +135,6 @@ LEFT JOIN LATERAL (
 ORDER BY hole.conversation_id, log.seq
 """
 
-# Which conversations were written to by transactions that had not ended when the pod last looked. A timestamp or
-# a serial would lose what commits late. The upper bound leaves nothing out: it tells the planner that the range is
-# short, who would guess a third of the table.
-COMMITTED_SINCE = """
-SELECT conversation_id, max(seq) AS last_seq
-FROM (
-    SELECT conversation_id, seq FROM messages
-    WHERE xid BETWEEN $1::text::xid8 AND pg_snapshot_xmax(pg_current_snapshot())
-    UNION ALL
-    SELECT conversation_id, seq FROM events
-    WHERE xid BETWEEN $1::text::xid8 AND pg_snapshot_xmax(pg_current_snapshot())
-) AS written
-GROUP BY conversation_id
-"""
-
-# What ended the hiding of a conversation is the first message that was stored in the same transaction.
-NOTICES_SINCE = """
-SELECT id, kind, user_id, conversation_id, floor(extract(epoch FROM created_at))::bigint AS second,
-       CASE WHEN kind = 'revealed' THEN (
-           SELECT min(seq) FROM messages WHERE xid = notices.xid AND conversation_id = notices.conversation_id
-       ) END AS seq
-FROM notices WHERE xid >= $1::text::xid8 ORDER BY id
-"""
-
-HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS horizon"
 
 # What sockets follow from the moment they are connected, of all who connect at once, by the place of their token;
 # without a conversation, that it was issued before its user was deleted.
@@ -253,19 +228,3 @@ async def are_refused(tokens: Sequence[tuple[str, int]]) -> list[bool]:
 async def last_seqs(conversation_ids: Sequence[UUID]) -> dict[UUID, int]:
     found = await rows(LAST_SEQS, list(conversation_ids))
     return {head["conversation_id"]: head["last_seq"] for head in found}
-
-
-async def horizon() -> str:
-    """Give the oldest transaction that has not ended."""
-    found = await row(HORIZON)
-    assert found is not None
-    return str(found["horizon"])
-
-
-async def committed_since(horizon_before: str) -> dict[UUID, int]:
-    found = await rows(COMMITTED_SINCE, horizon_before)
-    return {written["conversation_id"]: written["last_seq"] for written in found}
-
-
-async def notices_since(horizon_before: str) -> list[Row]:
-    return await rows(NOTICES_SINCE, horizon_before)

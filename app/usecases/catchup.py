@@ -40,7 +40,7 @@ async def list_events(deps: Deps, actor: Actor, conversation_id: UUID, after: in
         if found is None:
             raise no_conversation(conversation_id)
         place = _Place(after, *found)
-        changes = await eventlog.changes_after({conversation_id: after}, limit) if place.is_behind else []
+        changes = await eventlog.changes_after({conversation_id: after}, limit) if place.is_behind else None
     return place.page_of(changes)
 
 
@@ -56,12 +56,15 @@ class _Place(NamedTuple):
         """Whether there is something to read."""
         return self.after < self.last_seq and self.is_kept
 
-    def page_of(self, changes: list[Change]) -> EventPage:
-        """Make the page of what was read."""
-        if not self.is_behind:
+    def page_of(self, changes: list[Change] | None) -> EventPage:
+        """Make the page of what was read; None is where nothing was."""
+        if changes is None and self.is_behind:
+            return EventPage(items=[], last_seq=self.last_seq, has_more=True, gap=False)
+        if not changes:
+            # Ahead, no longer kept, dropped since, or lost by a failover; or there is nothing to know.
             return EventPage(items=[], last_seq=self.last_seq, has_more=False, gap=self.after != self.last_seq)
         items = [EventView(change.seq, change.event.name, Raw(change.event.data)) for change in changes]
-        end = items[-1].seq if items else self.after
+        end = items[-1].seq
         last_seq = max(self.last_seq, end)
         return EventPage(items=items, last_seq=last_seq, has_more=end < last_seq, gap=False)
 
@@ -89,9 +92,9 @@ async def sync(deps: Deps, actor: Actor, command: SocketSync) -> dict[str, Any]:
         # Where nothing fits any more, nothing is read.
         positions = {named[text]: places[text].after for text in together if places[text].is_behind}
         # One portion at a time, so that those who sync much let the others have their turn.
-        changes = await _missed(deps, positions) if positions and (room > 0 or is_first) else {}
+        changes = await _missed(deps, positions) if room > 0 or is_first else {}
         for text in together:
-            page, size = _fitting(places[text].page_of(changes.get(named[text], [])), room, is_first=is_first)
+            page, size = _fitting(places[text].page_of(changes.get(named[text])), room, is_first=is_first)
             room -= size
             is_first = is_first and not page.items
             found[text] = page
@@ -145,11 +148,13 @@ def _in_portions(places: Mapping[str, _Place]) -> Iterator[list[str]]:
 
 
 async def _missed(deps: Deps, positions: dict[UUID, int]) -> dict[UUID, list[Change]]:
-    changes: dict[UUID, list[Change]] = {}
+    if not positions:
+        return {}
+    changes: dict[UUID, list[Change]] = {conversation_id: [] for conversation_id in positions}
     async with deps.database.dear_reads:
         found = await eventlog.changes_after(positions, SYNC_ITEMS)
     for change in found:
-        changes.setdefault(change.conversation_id, []).append(change)
+        changes[change.conversation_id].append(change)
     return changes
 
 

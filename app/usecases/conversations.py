@@ -7,6 +7,7 @@ from uuid import UUID
 
 from msgspec import UNSET, structs
 from tortoise.exceptions import IntegrityError
+from tortoise.transactions import in_transaction
 
 from app import cursors, events, ids, queries, store, tracing, views
 from app.auth import policy
@@ -17,7 +18,7 @@ from app.errors import Conflict, Unauthorized
 from app.limits import Action
 from app.rooms import Invitation
 from app.schemas import ConversationPage, ConversationView, CreateConversation, UpdateConversation, timestamp
-from app.usecases.access import is_refused, require_participant
+from app.usecases.access import is_refused, lock_users, require_known, require_participant
 from app.usecases.changing import Changing, changing
 
 # Two people who create their conversation at the same moment get the same one: the loser waits and finds it.
@@ -54,8 +55,6 @@ RETURNING conversation_id
 DIRECT = "SELECT id FROM conversations WHERE direct_low = $1 AND direct_high = $2"
 
 CREATED_AS = "SELECT id, fingerprint FROM conversations WHERE created_by = $1 AND creation_key = $2"
-
-DELETED_USERS = "SELECT id FROM users WHERE id = ANY($1::text[]) AND deleted_at IS NOT NULL"
 
 UPDATE = """
 UPDATE conversations SET title = $2, metadata = $3::text::jsonb, updated_at = clock_timestamp() WHERE id = $1
@@ -117,22 +116,24 @@ async def create_conversation(
     people = [actor.user_id, *others]
     new_id = ids.new_id()
     try:
-        created = await store.row(
-            CREATE,
-            new_id,
-            command.type,
-            command.title,
-            metadata.decode(),
-            actor.user_id,
-            actor.user_id if is_group else None,
-            *pair,
-            people,
-            key if is_group else None,
-            fingerprint,
-            actor.issued_second,
-            deps.outbox.is_on,
-            tracing.traceparent(),
-        )
+        async with in_transaction():
+            await lock_users(people)
+            created = await store.row(
+                CREATE,
+                new_id,
+                command.type,
+                command.title,
+                metadata.decode(),
+                actor.user_id,
+                actor.user_id if is_group else None,
+                *pair,
+                people,
+                key if is_group else None,
+                fingerprint,
+                actor.issued_second,
+                deps.outbox.is_on,
+                tracing.traceparent(),
+            )
     except IntegrityError:
         created = None
     if created is None:
@@ -169,12 +170,6 @@ async def _direct_before(deps: Deps, actor: Actor, pair: tuple[str | None, str |
     if await store.row(SHOW, found["id"], actor.user_id) is not None:
         await welcome(deps, found["id"], [actor.user_id])
     return await conversation_view(actor.user_id, found["id"])
-
-
-async def require_known(user_ids: Sequence[str]) -> None:
-    """Raise Conflict for a user who was deleted and not synced again."""
-    if gone := await store.rows(DELETED_USERS, list(user_ids)):
-        raise Conflict(f"The user {gone[0]['id']!r} was deleted")
 
 
 async def get_conversation(deps: Deps, actor: Actor, conversation_id: UUID) -> ConversationView:
@@ -250,23 +245,32 @@ async def dissolve(conversation: Changing) -> None:
     conversation.dissolved = True
 
 
-async def welcome(deps: Deps, conversation_id: UUID, user_ids: Sequence[str], *, here: bool = False) -> None:
-    """Send `conversation:new` to people who are in: each sees themselves first among twenty.
+async def welcome(deps: Deps, conversation_id: UUID, user_ids: Sequence[str]) -> None:
+    """Send `conversation:new` to people who are in, wherever their sockets are."""
+    for invitation in await _invitations(conversation_id, user_ids):
+        deps.fanout.invite(invitation)
 
-    With `here` to the sockets of this pod alone.
-    """
+
+async def invitation(conversation_id: UUID, user_id: str) -> Invitation | None:
+    """Read what somebody who is in a conversation is told of it; None for who is not."""
+    found = await _invitations(conversation_id, [user_id])
+    return found[0] if found else None
+
+
+async def _invitations(conversation_id: UUID, user_ids: Sequence[str]) -> list[Invitation]:
+    """Write `conversation:new` for people: each sees themselves first among twenty."""
     row = await _seen_by_one_of(conversation_id, user_ids)
     if row is None:
-        return
+        return []
     everybody = await queries.participants([conversation_id], "", len(user_ids) + views.LISTED_PARTICIPANTS)
-    named = await queries.named_participants(conversation_id, user_ids)
     view = views.conversation(row, [])
-    for person in named:
+    found: list[Invitation] = []
+    for person in await queries.named_participants(conversation_id, user_ids):
         others = [other for other in everybody if other["user_id"] != person["user_id"]]
         shown = [views.participant(one) for one in [person, *others][: views.LISTED_PARTICIPANTS]]
         event = events.conversation_new(structs.replace(view, participants=shown))
-        invitation = Invitation(person["user_id"], conversation_id, view.last_seq, event)
-        deps.fanout.invite(invitation, here=here)
+        found.append(Invitation(person["user_id"], conversation_id, view.last_seq, event))
+    return found
 
 
 async def _seen_by_one_of(conversation_id: UUID, user_ids: Sequence[str]) -> store.Row | None:

@@ -10,8 +10,9 @@ from app.deps import Deps
 from app.errors import Conflict, NotFound
 from app.limits import Action
 from app.schemas import AddParticipants, ConversationView, timestamp
+from app.usecases.access import lock_users, require_known
 from app.usecases.changing import Changing, changing
-from app.usecases.conversations import conversation_view, dissolve, hide, note_update, require_known, welcome
+from app.usecases.conversations import conversation_view, dissolve, hide, note_update, welcome
 
 # Those who are in already are left as they are; a newcomer starts with nothing unread.
 ENTER = """
@@ -78,6 +79,7 @@ async def add_participants(
     wanted = policy.people_of(command)
     async with changing(deps, conversation_id, actor) as conversation:
         policy.require_group(conversation.type)
+        await lock_users(wanted)
         await require_known(wanted)
         added = await _enter(conversation, actor.user_id, wanted)
         count = await store.row(COUNT, conversation_id)

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
+from tortoise.transactions import in_transaction
 
 from app import store, views
 from app.auth import policy
@@ -14,6 +15,7 @@ from app.deps import Deps
 from app.errors import NotFound, ValidationFailed
 from app.schemas import SyncUser, SyncUsers, UserView
 from app.usecases import chores
+from app.usecases.access import lock_deleted_user
 from app.usecases.participants import leave_groups
 
 # One statement for a thousand as for one. A user who was deleted comes back, but tokens of before do not.
@@ -30,14 +32,19 @@ SET display_name = EXCLUDED.display_name, avatar_url = EXCLUDED.avatar_url, meta
 
 GET = "SELECT * FROM users WHERE id = $1 AND deleted_at IS NULL"
 
-# The profile goes; that there was one is kept, so that old tokens stay refused.
+# The profile goes; that there was one is kept, so that old tokens stay refused. The time is that of the statement:
+# whoever was let into a group while the transaction waited for its lock came before.
 DELETE = """
-WITH noticed AS (INSERT INTO notices (kind, user_id, created_at) VALUES ('expelled', $1, now()))
+WITH moment AS (
+    SELECT statement_timestamp() AS at
+), noticed AS (
+    INSERT INTO notices (kind, user_id, created_at) SELECT 'expelled', $1, at FROM moment
+)
 INSERT INTO users (id, display_name, metadata, created_at, updated_at, deleted_at, refused_until)
-VALUES ($1, '', '{}', now(), now(), now(), floor(extract(epoch FROM now()))::bigint)
+SELECT $1, '', '{}', at, at, at, floor(extract(epoch FROM at))::bigint FROM moment
 ON CONFLICT (id) DO UPDATE
-SET display_name = '', avatar_url = NULL, metadata = '{}', deleted_at = now(), updated_at = now(),
-    refused_until = floor(extract(epoch FROM now()))::bigint
+SET display_name = '', avatar_url = NULL, metadata = '{}', deleted_at = EXCLUDED.deleted_at,
+    updated_at = EXCLUDED.updated_at, refused_until = EXCLUDED.refused_until
 RETURNING refused_until
 """
 
@@ -124,7 +131,9 @@ async def delete_user(deps: Deps, user_id: str, *, erase: bool) -> None:
 
     The second call does what the first may have left.
     """
-    deleted = await store.row(DELETE, user_id)
+    async with in_transaction():
+        await lock_deleted_user(user_id)
+        deleted = await store.row(DELETE, user_id)
     assert deleted is not None
     deps.fanout.expel(user_id, deleted["refused_until"])
     if erase:

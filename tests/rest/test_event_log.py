@@ -3,6 +3,8 @@
 import pytest
 from clients import ear, somebody, token
 
+from app import ids
+
 
 def path(room, more=""):
     return f"/api/conversations/{room}{more}"
@@ -157,3 +159,42 @@ async def test_only_participants_who_may_read_see_it(busy, user):
     assert (await owner.get(path("conv_" + "0" * 32, "/events"))).status == 404
     owner.token = token(owner.user_id, permissions=["chat:write"])
     assert (await owner.get(path(room, "/events"))).status == 403
+
+
+async def test_what_a_newer_release_logged_is_passed_on_under_its_own_name(user, sql, cluster):
+    anna = user("anna")
+    room = await anna.group()
+    conversation_id = ids.from_wire(ids.CONVERSATION, room)
+    async with ear(cluster[1], anna.user_id) as far:
+        await sql.execute(
+            """
+            WITH logged AS (
+                INSERT INTO events (conversation_id, seq, event, data) VALUES ($1, 1, 'poll:opened', '{"of": "x"}')
+            )
+            UPDATE conversation_heads SET last_seq = 1 WHERE conversation_id = $1
+            """,
+            conversation_id,
+        )
+        said = await anna.say(room, "after it")
+        expected = {"conversationId": room, "seq": 1, "of": "x"}
+        assert await far.wait_for("message:new") == [said]
+        assert [(heard.event, heard.data) for heard in far.heard] == [
+            ("poll:opened", expected),
+            ("message:new", said),
+        ]
+        page = (await anna.get(f"/api/conversations/{room}/events")).json
+        assert page["items"][0] == {"seq": 1, "event": "poll:opened", "data": expected}
+        assert [item["seq"] for item in page["items"]] == [1, 2]
+        synced = await far.call("sync", {"conversations": {room: 0}})
+        assert synced["events"][room]["items"] == page["items"]
+
+
+async def test_an_entry_whose_message_is_gone_is_a_gap_and_no_error(user, sql):
+    anna = user("anna")
+    room = await anna.group()
+    said = await anna.say(room, "before")
+    await anna.patch(f"/api/messages/{said['id']}", {"content": "edited"})
+    # As a conversation is while it is purged, or where a failover lost a part.
+    await sql.execute("DELETE FROM messages WHERE id = $1", ids.from_wire(ids.MESSAGE, said["id"]))
+    page = await anna.get(f"/api/conversations/{room}/events?after=1")
+    assert (page.status, page.json["gap"], page.json["items"]) == (200, True, [])

@@ -33,7 +33,8 @@ from filling import (
     READER,
 )
 
-from app import eventlog, ids, queries, store
+from app import committed, eventlog, ids, queries, store
+from app.committed import Seen
 from app.queries import UNREAD_CEILING
 from app.usecases import (
     announcing,
@@ -67,7 +68,7 @@ class Facts:
     """What the tests know of the database only once it is filled."""
 
     loved: Any
-    horizon: str
+    seen: Seen
     deep: Any
 
 
@@ -126,7 +127,18 @@ CASES: dict[str, Case] = {
     "missed, many holes": Case(
         lambda _: lambda: store.missed(dict.fromkeys(BUSY_IDS, DIRECT_SEQS - 1), 500), 10_200
     ),
-    "committed since": Case(lambda facts: lambda: store.committed_since(facts.horizon), 100),
+    # A hundred sends; of what was written before nothing, though a transaction of then still runs.
+    "committed since": Case(lambda facts: lambda: committed.committed_since(facts.seen, 2000), 100),
+    "committed since, a part": Case(lambda facts: lambda: committed.committed_since(facts.seen, 10), 11),
+    "committed since, others run": Case(
+        lambda facts: (
+            lambda: committed.committed_since(
+                facts.seen._replace(running=frozenset(range(facts.seen.xmax - 50, facts.seen.xmax))), 2000
+            )
+        ),
+        200,
+    ),
+    "notices since": Case(lambda facts: lambda: committed.notices_since(facts.seen, 500), 10),
     "admissions": Case(lambda _: lambda: store.admissions([(BUSY, 0), ("person-3", 0)]), 2 * BUSY_CONVERSATIONS),
     "refused": Case(lambda _: lambda: store.are_refused([(BUSY, 0), ("person-3", 0)]), 4),
     "last seqs": Case(lambda _: lambda: store.last_seqs(BUSY_IDS), BUSY_CONVERSATIONS),
@@ -270,7 +282,7 @@ CASES: dict[str, Case] = {
 
 @pytest.fixture(scope="module")
 async def facts(filled) -> Facts:
-    horizon = await filled.fetchval(store.HORIZON)
+    seen = Seen.in_snapshot(await filled.fetchval(committed.SNAPSHOT))
     for number in range(100):
         await filled.execute(*send(new(BUSY_IDS[number % 10], BUSY)))
     deep = """
@@ -278,7 +290,7 @@ async def facts(filled) -> Facts:
         WHERE user_id = $1 ORDER BY activity_at DESC, conversation_id DESC OFFSET 4500 LIMIT 1
     """
     loved = "SELECT id FROM messages WHERE conversation_id = $1 AND seq = $2"
-    return Facts(await filled.fetchval(loved, CROWD, LOVED_SEQ), horizon, tuple(await filled.fetchrow(deep, BUSY)))
+    return Facts(await filled.fetchval(loved, CROWD, LOVED_SEQ), seen, tuple(await filled.fetchrow(deep, BUSY)))
 
 
 @pytest.fixture(scope="module")
