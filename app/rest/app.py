@@ -136,8 +136,9 @@ async def _read_rest(request: ServiceRequest) -> None:
 class RestServer:
     """Serves the application on a socket until it is stopped."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, max_connections: int) -> None:
         self.app = app
+        app.ctx.max_connections = max_connections
         self._server: AsyncioServer | None = None
 
     async def start(self, listening: socket.socket) -> None:
