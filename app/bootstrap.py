@@ -97,7 +97,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         in_database("look for worker", lambda: deps.outbox.look_for_worker_forever(redis))
     in_database("chores", lambda: chores.work_forever(deps))
     return Pod(
-        rest=RestServer(create_app(deps, health), process.rest_connections(files)),
+        rest=RestServer(create_app(deps, health, process.rest_connections(files))),
         realtime=RealtimeServer(deps, health, supervisor, foreign, session_ids, capacity),
         health=health,
         database=deps.database,

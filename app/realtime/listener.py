@@ -12,7 +12,7 @@ import logging
 from http import HTTPStatus
 from typing import Protocol, cast
 
-from app.realtime.connections import Connections
+from app.connections import Connections
 from app.realtime.requests import Request, RequestReader, Response, Stage, error, write
 
 KEEP_ALIVE_TIMEOUT = 75.0

@@ -4,11 +4,11 @@ import asyncio
 import logging
 import socket as sockets
 
+from app.connections import Connections
 from app.deps import Deps
 from app.health import Health
 from app.realtime.anonymous import Anonymous
 from app.realtime.capacity import Capacity
-from app.realtime.connections import Connections
 from app.realtime.foreign import ForeignSessions
 from app.realtime.gate import SocketGate
 from app.realtime.heartbeat import Heartbeat

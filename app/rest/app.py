@@ -17,8 +17,10 @@ from sanic.response import BaseHTTPResponse
 from sanic.server import AsyncioServer
 
 from app import cors, tracing
+from app.connections import Connections
 from app.deps import Deps
 from app.health import Health
+from app.process import MAX_REST
 from app.rest import asyncapi, conversations, docs, health, internal, messages, metrics, openapi
 from app.rest.connection import HEADER_TIMEOUT, KEEP_ALIVE, Connection, Exchange, Send, ServiceRequest
 from app.rest.errors import ErrorAnswers
@@ -63,7 +65,7 @@ class App(_Sanic):
                 await self.handle_exception(request, error, run_middleware=False)
 
 
-def create_app(deps: Deps, state: Health) -> App:
+def create_app(deps: Deps, state: Health, max_connections: int = MAX_REST) -> App:
     """Make the application; everything it needs is built by the caller, and nothing at its start."""
     # One name for each instance: Sanic keeps a registry of them for the process.
     app = App(f"chat-service-{uuid4().hex[:8]}", request_class=ServiceRequest, configure_logging=False)
@@ -81,6 +83,7 @@ def create_app(deps: Deps, state: Health) -> App:
     app.error_handler = ErrorAnswers()
     app.ctx.deps = deps
     app.ctx.health = state
+    app.ctx.connections = Connections(lambda: max_connections, "rest_connection")
     for blueprint in (
         conversations.blueprint,
         messages.blueprint,
@@ -136,9 +139,8 @@ async def _read_rest(request: ServiceRequest) -> None:
 class RestServer:
     """Serves the application on a socket until it is stopped."""
 
-    def __init__(self, app: App, max_connections: int) -> None:
+    def __init__(self, app: App) -> None:
         self.app = app
-        app.ctx.max_connections = max_connections
         self._server: AsyncioServer | None = None
 
     async def start(self, listening: socket.socket) -> None:

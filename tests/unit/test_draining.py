@@ -3,7 +3,7 @@
 import asyncio
 from types import SimpleNamespace
 
-from app.realtime.connections import Connections
+from app.connections import Connections
 from app.realtime.server import RealtimeServer
 
 SOCKETS = 50

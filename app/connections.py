@@ -1,4 +1,4 @@
-"""The HTTP connections of a pod and the bytes that they hold, both bounded: what waits longest gives way.
+"""The HTTP connections of a listener and the bytes that they hold, both bounded: what waits longest gives way.
 
 Whoever opens connections, or bodies, and leaves them loses them to those who go on at once.
 """
@@ -20,11 +20,14 @@ class Holder(Protocol):
 
 
 class Connections:
-    """All connections that speak HTTP, or have not spoken yet."""
+    """All connections of a listener that speak HTTP, or have not spoken yet; `kind` is what metrics call them."""
 
-    def __init__(self, most: Callable[[], int], max_held_bytes: int = MAX_HELD_BYTES) -> None:
+    def __init__(
+        self, most: Callable[[], int], kind: str = "connection", max_held_bytes: int = MAX_HELD_BYTES
+    ) -> None:
         # Tells how many there may be now.
         self._most = most
+        self._kind = kind
         self._max_held_bytes = max_held_bytes
         self._all: set[Holder] = set()
         # Those that have no complete request, the longest first.
@@ -48,9 +51,9 @@ class Connections:
         """End the connection that has waited for a request for the longest; False where none waits."""
         oldest = next(iter(self._waiting), None)
         if oldest is None:
-            metrics.of(metrics.REFUSED, "connection").inc()
+            metrics.of(metrics.REFUSED, self._kind).inc()
             return False
-        self._evict(oldest, "connection")
+        self._evict(oldest, self._kind)
         return True
 
     def wait(self, one: Holder) -> None:
