@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import socket
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ from uuid import uuid4
 from sanic import HTTPResponse, Request, Sanic
 from sanic.application.state import ApplicationServerInfo
 from sanic.config import Config
-from sanic.exceptions import SanicException
+from sanic.exceptions import BadRequest, SanicException
 from sanic.http import Http
 from sanic.http.constants import HTTP
 from sanic.response import BaseHTTPResponse
@@ -34,6 +35,11 @@ POLL_INTERVAL = 0.05
 # What is asked every few seconds by whoever watches us makes no trace.
 UNTRACED = ("/health/", "/metrics")
 
+# What Sanic does not look at: methods and names of headers are tokens, and nothing has NUL (RFC 9110, section 5).
+_HEAD = re.compile(
+    rb"(?x: [!#$%&'*+.^_`|~0-9A-Za-z-]++ \ [^\0\r\n]*+ (?: \r\n [!#$%&'*+.^_`|~0-9A-Za-z-]++ : [^\0\r\n]*+ )*+ )"
+)
+
 _log = logging.getLogger(__name__)
 
 
@@ -46,6 +52,11 @@ class App(_Sanic):
     async def handle_request(self, request: Request[Any, Any]) -> None:
         if isinstance(request, Send):
             await self._answer(request)
+        elif not _is_plain(request.head) and not _HEAD.fullmatch(request.head):
+            # It would be said again in answers and logs.
+            if isinstance(request.stream, Http):
+                request.stream.keep_alive = False
+            await self.handle_exception(request, BadRequest("This is no HTTP/1.1 request"))
         elif request.path.startswith(UNTRACED):
             await super().handle_request(request)
         else:
@@ -63,6 +74,10 @@ class App(_Sanic):
                 await exchange.write(response, headers.get("origin"), self.ctx.deps.settings.allowed_origins)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is answered
                 await self.handle_exception(request, error, run_middleware=False)
+
+
+def _is_plain(head: bytes) -> bool:
+    return head.isascii() and b"\0" not in head
 
 
 def create_app(deps: Deps, state: Health, max_connections: int = MAX_REST) -> App:
