@@ -70,7 +70,7 @@ class HttpProtocol(asyncio.Protocol):
         self._requests: list[Request] = []
         self._task: asyncio.Task[None] | None = None
         # What came while a request was answered.
-        self._ahead = bytearray()
+        self._ahead = b""
         self._deadline: asyncio.TimerHandle | None = None
         # The part of a request that the deadline is for.
         self._stage = Stage.HEAD
@@ -112,7 +112,7 @@ class HttpProtocol(asyncio.Protocol):
         """Let go of all that was read and is not needed."""
         self._reader.close()
         self._requests = []
-        self._ahead = bytearray()
+        self._ahead = b""
         self._connections.release(self)
 
     def _wait(self, seconds: float) -> None:
@@ -271,7 +271,7 @@ class HttpProtocol(asyncio.Protocol):
         if self._reader.stage is Stage.REQUEST:
             self._connections.release(self)
         if self._ahead and self._transport is not None:
-            ahead, self._ahead = bytes(self._ahead), bytearray()
+            ahead, self._ahead = self._ahead, b""
             self._transport.resume_reading()
             self._read(ahead)
 
