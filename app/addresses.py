@@ -36,14 +36,19 @@ class Addresses:
             await asyncio.sleep(RENEWAL)
 
     async def of(self, pod: str) -> str | None:
-        """Give the address of a pod; None where it is gone. While Redis is away the one that was known stands."""
+        """Give the address of a pod; None where it is gone. While Redis is away the one that was known stands.
+
+        Raises what AWAY lists where none was known.
+        """
         address, until = self._known.get(pod, ("", 0.0))
         if until > time.monotonic():
             return address
         try:
             found = await self._redis.get(f"chat:address:{pod}")
         except AWAY:
-            return address or None
+            if not address:
+                raise
+            return address
         if found is None and self._is_refused:
             return address or None
         self._known.pop(pod, None)

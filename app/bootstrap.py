@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import uuid4
 
-from app import database, metrics, redis_client, store, tracing
+from app import database, metrics, process, redis_client, store, tracing
 from app.addresses import Addresses
 from app.auth.tokens import TokenVerifier
 from app.bus import Bus
@@ -16,6 +16,8 @@ from app.health import Health
 from app.limits import Limits
 from app.outbox import Outbox
 from app.presence import Presence
+from app.realtime.capacity import Capacity
+from app.realtime.engine import MAX_MESSAGE_BYTES
 from app.realtime.foreign import ForeignSessions
 from app.realtime.packets import event_frame
 from app.realtime.server import RealtimeServer
@@ -63,7 +65,10 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     health = Health(deps.database)
     session_ids = SessionIds(uuid4().hex[:12], settings.internal_api_secret)
     addresses = Addresses(redis, settings)
-    foreign = ForeignSessions(addresses, session_ids, supervisor)
+    files = process.open_files()
+    capacity = Capacity.of(settings.max_sockets, files)
+    max_answer_bytes = settings.max_unsent_bytes + MAX_MESSAGE_BYTES
+    foreign = ForeignSessions(addresses, session_ids, supervisor, capacity, max_answer_bytes)
 
     def in_database(name: str, work: Callable[[], Awaitable[None]]) -> None:
         supervisor.loop(name, lambda: deps.database.when_there(work), database.AWAY)
@@ -91,8 +96,8 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         in_database("look for worker", lambda: deps.outbox.look_for_worker_forever(redis))
     in_database("chores", lambda: chores.work_forever(deps))
     return Pod(
-        rest=RestServer(create_app(deps, health)),
-        realtime=RealtimeServer(deps, health, supervisor, foreign, session_ids),
+        rest=RestServer(create_app(deps, health, process.rest_connections(files))),
+        realtime=RealtimeServer(deps, health, supervisor, foreign, session_ids, capacity),
         health=health,
         database=deps.database,
         presence=deps.presence,

@@ -88,6 +88,13 @@ SEND_GROUP_SIZE = Histogram(
     buckets=(1, 2, 4, 8, 16, 32, 64, 128),
 )
 SLOW_CONSUMERS = Counter("chat_slow_consumers", "Sockets cut because they did not keep up.", registry=SERVER)
+REFUSED = Counter(
+    "chat_refused",
+    "What was refused or ended for want of room, by kind: connection, rest_connection, anonymous session, socket"
+    " past MAX_SOCKETS, body, hop to another pod.",
+    ["kind"],
+    registry=SERVER,
+)
 PRESENCE_CHANGES = Counter(
     "chat_presence_changes", "Users who came online or went offline.", ["state"], registry=SERVER
 )

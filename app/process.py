@@ -4,14 +4,21 @@ import asyncio
 import errno
 import gc
 import os
+import resource
 import signal
 import socket
+from contextlib import suppress
 
 # What a shell shows of a process that Ctrl-C has ended.
 EXIT_IMPATIENT = 130
 # How many objects are made before the youngest are looked at, and how seldom the older ones: nearly all garbage
 # goes by counting references; with ten thousand sockets each look at the old ones takes long.
 GC_THRESHOLDS = (20_000, 50, 100)
+# Where the system knows no limit; more than that many files no process of ours needs.
+MOST_FILES = 1 << 20
+# Of the files that may be open, REST gets one in so many, at least and at most these.
+REST_SHARE = 8
+MIN_REST, MAX_REST = 64, 8192
 
 
 class PortInUseError(Exception):
@@ -42,6 +49,23 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
         ) from error
     listening.setblocking(False)
     return listening
+
+
+def open_files() -> int:
+    """Raise the limit of files that this process may have open as far as it may, and give it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with suppress(OSError, ValueError):
+            # Some systems have a limit of their own below the one that they tell.
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def rest_connections(files: int) -> int:
+    """Tell how many connections the REST listener takes where so many files may be open."""
+    return min(MAX_REST, max(MIN_REST, files // REST_SHARE))
 
 
 def stop_signals() -> asyncio.Event:

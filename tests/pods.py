@@ -58,6 +58,9 @@ def environment(database_url: str, redis_url: str, **more: str) -> dict[str, str
 class Process:
     """One `chat-service` command with a health of its own at `http`, and its log."""
 
+    # The command that starts it, where it is to run under something.
+    under: tuple[str, ...] = ()
+
     def __init__(self, command: str, env: dict[str, str], log: Path, http_port: int) -> None:
         self.http_port = http_port
         self.http = f"http://127.0.0.1:{http_port}"
@@ -69,7 +72,7 @@ class Process:
     async def start(self, *, ready: bool = True) -> None:
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "app", self._command, env=self._env, stdout=log, stderr=log
+                *self.under, sys.executable, "-m", "app", self._command, env=self._env, stdout=log, stderr=log
             )
         path = "/health/ready" if ready else "/health/live"
         async with aiohttp.ClientSession() as session:

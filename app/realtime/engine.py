@@ -14,9 +14,10 @@ import engineio.payload
 from engineio.packet import OPEN, Packet
 
 from app.codec import encode
+from app.realtime.anonymous import Anonymous
 from app.realtime.frames import text_frame
 from app.realtime.heartbeat import Heartbeat
-from app.realtime.listener import Request, Response
+from app.realtime.requests import Request, Response
 from app.realtime.session import Session, Wire
 from app.realtime.session_ids import SessionIds
 from app.supervisor import Supervisor
@@ -41,6 +42,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     session_ids: SessionIds
     supervisor: Supervisor
     heartbeat: Heartbeat
+    anonymous: Anonymous
     ping_interval: int
     ping_timeout: int
     # Handles a message for which nothing must be waited for; False where it is none of these.
@@ -90,6 +92,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     def _open(self, session: Session, upgrades: str) -> str:
         """Count a session in; gives what its client is told of it."""
         self.sockets[session.sid] = session
+        self.anonymous.enter(session)
         self.heartbeat.wait(session, CONNECT_PATIENCE)
         return f'{{"sid":"{session.sid}","upgrades":{upgrades},{self._told}'
 

@@ -9,7 +9,7 @@ from app import cors
 from app.health import Health
 from app.realtime.engine import Engine
 from app.realtime.foreign import ForeignSessions
-from app.realtime.listener import Request, Response, error
+from app.realtime.requests import MAX_BODY_BYTES, Request, Response, error
 from app.realtime.websocket import WebSocket
 from app.settings import Settings
 
@@ -17,6 +17,8 @@ PATH = "/socket.io/"
 METHODS = ("GET", "POST", "OPTIONS")
 HEALTH_PATH = "/health/ready"
 WEBSOCKET_VERSION = "13"
+# Before its client is let in nothing but a token comes on a session.
+MAX_ANONYMOUS_BYTES = 65_536
 # 16 bytes in base64.
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 
@@ -31,6 +33,18 @@ class SocketGate:
         self._health = health
         self._engine = engine
         self._foreign = foreign
+        # The sessions that have a poll.
+        self._polling: set[str] = set()
+
+    def body_limit(self, request: Request) -> int:
+        """Tell how many bytes the body of a request may have: none unless it is of a session that there is."""
+        session_id = request.arguments.get("sid", "")
+        if request.method != "POST" or self._refusal(request) is not None:
+            return 0
+        session = self._engine.sockets.get(session_id)
+        if session is not None:
+            return MAX_ANONYMOUS_BYTES if session.socket is None else MAX_BODY_BYTES
+        return 0 if self._foreign.owner_of(request) is None else MAX_BODY_BYTES
 
     async def answer(self, request: Request) -> Response:
         """Answer a request; nothing is raised."""
@@ -45,12 +59,28 @@ class SocketGate:
         if request.path == HEALTH_PATH and request.method == "GET":
             is_ready = await self._health.is_ready()
             return Response(HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
-        refusal = self._refusal(request)
+        refusal = self._refusal(request) or self._no_room(request)
         if refusal is not None:
             return refusal
+        session_id = request.arguments.get("sid")
+        if request.method != "GET" or session_id is None:
+            return await self._handle(request)
+        if session_id in self._polling:
+            return error(HTTPStatus.BAD_REQUEST, "A session has one poll at a time")
+        self._polling.add(session_id)
+        try:
+            return await self._handle(request)
+        finally:
+            self._polling.discard(session_id)
+
+    async def _handle(self, request: Request) -> Response:
+        """Answer a request of a session that may be anybody's."""
         owner = self._foreign.owner_of(request)
         if owner is not None:
             return await self._foreign.pass_on(request, owner)
+        if "j" in request.arguments or request.body.startswith(b"d="):
+            # Which python-engineio still takes, and takes long for.
+            return error(HTTPStatus.BAD_REQUEST, "There is no JSONP in Engine.IO 4")
         response: Response = await self._engine.handle_request(request)
         if response.status >= HTTPStatus.BAD_REQUEST:
             return error(HTTPStatus(response.status), "The request is not of an open session")
@@ -58,7 +88,7 @@ class SocketGate:
 
     def upgrade(self, request: Request, transport: asyncio.Transport, ahead: bytes) -> Response | None:
         """Take over a connection that becomes a WebSocket; gives the answer where it is none."""
-        refusal = self._refusal(request) or _mistake(request)
+        refusal = self._refusal(request) or _mistake(request) or self._no_room(request)
         if refusal is None:
             owner = self._foreign.owner_of(request)
             if owner is not None:
@@ -82,13 +112,15 @@ class SocketGate:
             return _not_allowed(request, ", ".join(METHODS))
         if not cors.is_allowed(request.headers.get("origin"), self._settings.allowed_origins):
             return error(HTTPStatus.FORBIDDEN, "This origin is not allowed")
-        if "sid" not in request.arguments and (not self._health.takes_sockets or self._is_full):
-            return error(HTTPStatus.SERVICE_UNAVAILABLE, "This pod takes no new sockets, connect again")
         return None
 
-    @property
-    def _is_full(self) -> bool:
-        return len(self._engine.sockets) >= self._settings.max_sockets
+    def _no_room(self, request: Request) -> Response | None:
+        """Tell why a client may open no session now."""
+        if request.method != "GET" or "sid" in request.arguments:
+            return None
+        if self._health.takes_sockets and self._engine.anonymous.make_room():
+            return None
+        return error(HTTPStatus.SERVICE_UNAVAILABLE, "This pod takes no new sockets, connect again")
 
     def _with_cors(self, request: Request, response: Response) -> Response:
         origin, allowed = request.headers.get("origin"), self._settings.allowed_origins

@@ -1,82 +1,39 @@
-"""From bytes to requests: the first request of a connection, and those that follow on it, parsed by httptools.
+"""One connection for as long as it speaks HTTP: its requests are answered one after the other, in their order.
 
     connected ── request ──▶ answering ── answered ──▶ waiting for the next ── … ──▶ closed
+        │                        └── refused, or the last one ──▶ parting ──▶ closed
         └── an upgrade to WebSocket: the transport changes hands, and this protocol is done
 
-Requests of one connection are answered one after the other, in the order in which they came.
+What comes while a request is answered is kept unread, and past a limit not taken from the kernel.
 """
 
 import asyncio
-import functools
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from email.utils import formatdate
+import logging
 from http import HTTPStatus
 from typing import Protocol, cast
-from urllib.parse import parse_qsl
 
-import httptools
-from msgspec import UNSET
+from app.connections import Connections
+from app.realtime.requests import Request, RequestReader, Response, Stage, error, write
 
-from app.codec import encode
-from app.schemas import ErrorView
-
-MAX_HEAD_BYTES = 16_384
-HEAD_TIMEOUT = 10.0
-BODY_TIMEOUT = 30.0
 KEEP_ALIVE_TIMEOUT = 75.0
-# What a client may send ahead of the answers; browsers send nothing ahead.
-MAX_PIPELINED = 16
-# Targets that are remembered as they were read: nearly all clients begin with the same one.
-MAX_TARGETS = 128
+# How long each part of a request may take; a connection that was just opened waits for a head.
+TIMEOUTS = {Stage.REQUEST: KEEP_ALIVE_TIMEOUT, Stage.HEAD: 10.0, Stage.BODY: 30.0}
+# How long a client may take for an answer.
+WRITE_TIMEOUT = 30.0
+# What a client may go on sending after a refusal, so that it comes to read that, and for how long.
+PARTING_TIMEOUT = 5.0
+MAX_DISCARDED_BYTES = 2 << 20
+# Past so much that is sent ahead of an answer a client is not read from.
+MAX_AHEAD_BYTES = 16_384
 
-_CODES = {403: "FORBIDDEN", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "PAYLOAD_TOO_LARGE"}
-_CODES |= {500: "INTERNAL_ERROR", 503: "SERVICE_UNAVAILABLE"}
-
-
-@dataclass(slots=True)
-class Request:
-    """An HTTP request; the names of its headers are in lower case, of repeated arguments the first one counts."""
-
-    method: str = ""
-    target: str = ""
-    path: str = ""
-    query: str = ""
-    arguments: Mapping[str, str] = field(default_factory=dict)
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    keep_alive: bool = True
-
-
-@dataclass(slots=True)
-class Response:
-    status: int
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
-
-
-def error(status: HTTPStatus, message: str) -> Response:
-    """Make an answer in the shape of all errors."""
-    view = ErrorView(_CODES.get(status, "VALIDATION_ERROR"), message, UNSET)
-    return Response(status, {"Content-Type": "application/json", "Vary": "Origin"}, encode(view))
-
-
-def respond(transport: asyncio.Transport, response: Response, request: Request) -> None:
-    """Write an answer, and close the connection where it was the last one."""
-    status = HTTPStatus(response.status)
-    lines = [f"HTTP/1.1 {status.value} {status.phrase}", f"Date: {formatdate(usegmt=True)}"]
-    lines += [f"{name}: {value}" for name, value in response.headers.items()]
-    lines.append(f"Content-Length: {len(response.body)}")
-    if not request.keep_alive:
-        lines.append("Connection: close")
-    head = "\r\n".join([*lines, "\r\n"]).encode("latin-1")
-    transport.write(head if request.method == "HEAD" else head + response.body)
-    if not request.keep_alive:
-        transport.close()
+_log = logging.getLogger(__name__)
 
 
 class Gate(Protocol):
     """What answers requests; it raises nothing."""
+
+    def body_limit(self, request: Request) -> int:
+        """Tell by its head how many bytes the body of a request may have; without any it is answered at once."""
 
     async def answer(self, request: Request) -> Response: ...
 
@@ -88,194 +45,237 @@ class HttpProtocol(asyncio.Protocol):
     """One connection, for as long as it speaks HTTP."""
 
     __slots__ = (
-        "_body",
+        "_ahead",
+        "_connections",
         "_deadline",
+        "_discarded",
         "_gate",
-        "_head_bytes",
+        "_is_parting",
         "_loop",
-        "_max_body",
-        "_open",
-        "_parser",
-        "_patience",
-        "_request",
+        "_reader",
         "_requests",
+        "_stage",
         "_task",
         "_transport",
+        "_writable",
     )
 
-    def __init__(self, gate: Gate, max_body: int, opened: set["HttpProtocol"]) -> None:
+    def __init__(self, gate: Gate, connections: Connections) -> None:
         self._gate = gate
-        self._max_body = max_body
-        self._open = opened
+        self._connections = connections
         self._loop = asyncio.get_running_loop()
+        # None before the connection is made, and once it is over or somebody else's.
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpRequestParser(self)
-        # The request that is being read; None between two.
-        self._request: Request | None = None
-        self._head_bytes = 0
+        self._reader = RequestReader(gate.body_limit)
         self._requests: list[Request] = []
         self._task: asyncio.Task[None] | None = None
+        # What came while a request was answered.
+        self._ahead = b""
         self._deadline: asyncio.TimerHandle | None = None
-        # How long the rest of a request may take, where it has come to another part of it.
-        self._patience: float | None = None
+        # The part of a request that the deadline is for.
+        self._stage = Stage.HEAD
+        # Set while the client does not take what is written.
+        self._writable: asyncio.Future[None] | None = None
+        self._is_parting = False
+        self._discarded = 0
 
     # The connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._open.add(self)
-        self._wait(HEAD_TIMEOUT)
+        if not self._connections.enter(self):
+            self.evict()
+            return
+        self._wait(TIMEOUTS[Stage.HEAD])
 
     def connection_lost(self, _: Exception | None) -> None:
         self._let_go()
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
         # A poll that nobody waits for ends, and its session with it; what was posted is carried out.
-        if self._task is not None and self._requests and self._requests[0].method == "GET":
+        if self._task is None:
+            self._forget()
+        elif self._requests and self._requests[0].method == "GET":
             self._task.cancel()
 
-    def close(self) -> None:
+    def evict(self) -> None:
+        """End the connection at once."""
         if self._transport is not None:
-            self._transport.close()
+            self._transport.abort()
 
     def _let_go(self) -> None:
         self._transport = None
-        self._open.discard(self)
+        self._connections.leave(self)
         self._stop_waiting()
 
+    def _forget(self) -> None:
+        """Let go of all that was read and is not needed."""
+        self._reader.close()
+        self._requests = []
+        self._ahead = b""
+        self._connections.release(self)
+
     def _wait(self, seconds: float) -> None:
-        """Close the connection unless what is waited for comes in time."""
+        """End the connection unless what is waited for comes in time."""
         self._stop_waiting()
-        self._deadline = self._loop.call_later(seconds, self.close)
+        self._deadline = self._loop.call_later(seconds, self.evict)
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
+    def pause_writing(self) -> None:
+        self._writable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
     # Reading
 
     def data_received(self, data: bytes) -> None:
-        self._head_bytes += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._upgrade(data[upgrade.args[0] :])
-        except _TooLargeError as error:
-            self._refuse(error.status, str(error))
-        except httptools.HttpParserError as error:
-            if isinstance(error.__context__, _TooLargeError):
-                self._refuse(error.__context__.status, str(error.__context__))
-            else:
-                self._refuse(HTTPStatus.BAD_REQUEST, "This is no HTTP/1.1 request")
+        if self._is_parting or self._reader.is_refused:
+            self._discarded += len(data)
+            if self._discarded > MAX_DISCARDED_BYTES:
+                self.evict()
+        elif self._task is not None:
+            self._keep(data)
         else:
-            if self._request is not None and not self._request.method and self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(_HEAD_TOO_LARGE.status, str(_HEAD_TOO_LARGE))
-            elif self._patience is not None:
-                self._wait(self._patience)
-                self._patience = None
+            self._read(data)
+            if self._requests:
+                self._begin()
 
-    def on_message_begin(self) -> None:
-        self._request = Request()
-        self._body = bytearray()
-        self._patience = HEAD_TIMEOUT
+    def _keep(self, data: bytes) -> None:
+        """Keep what was sent ahead of an answer for later."""
+        self._ahead += data
+        if not self._connections.hold(self, len(data)):
+            self.evict()
+        elif len(self._ahead) > MAX_AHEAD_BYTES and self._transport is not None:
+            self._transport.pause_reading()
 
-    def on_url(self, url: bytes) -> None:
-        assert self._request is not None
-        self._request.target += url.decode("latin-1")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        assert self._request is not None
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-        headers = self._request.headers
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
-
-    def on_headers_complete(self) -> None:
-        request = self._request
-        assert request is not None
-        if _head_size(request) > MAX_HEAD_BYTES:
-            raise _HEAD_TOO_LARGE
-        request.path, request.query, request.arguments = _parts(request.target)
-        request.method = self._parser.get_method().decode("latin-1")
-        request.keep_alive = self._parser.should_keep_alive()
-        if request.headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._patience = BODY_TIMEOUT
-
-    def on_body(self, body: bytes) -> None:
-        self._body += body
-        if len(self._body) > self._max_body:
-            message = f"The body is larger than {self._max_body} bytes"
-            raise _TooLargeError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
-
-    def on_message_complete(self) -> None:
-        self._head_bytes = 0
-        if self._parser.should_upgrade():
+    def _read(self, data: bytes) -> None:
+        """Read requests, and wait for the rest of one that has begun."""
+        reader = self._reader
+        ahead = reader.feed(data)
+        if ahead is not None:
+            self._upgrade(ahead)
             return
-        request, self._request = self._request, None
-        assert request is not None
-        request.body = bytes(self._body)
-        self._patience = None
-        self._stop_waiting()
-        self._requests.append(request)
-        if len(self._requests) > MAX_PIPELINED:
-            raise _TooLargeError(HTTPStatus.BAD_REQUEST, "Too many requests were sent ahead of their answers")
-        if self._task is None:
-            self._task = self._loop.create_task(self._answer_all())
+        if reader.requests:
+            self._requests, reader.requests = reader.requests, []
+        if reader.refusal is not None:
+            if not self._requests:
+                self._refuse(reader.refusal)
+        elif (reader.stage or _has_more(self._requests)) and not self._connections.hold(self, len(data)):
+            self._refuse(error(HTTPStatus.SERVICE_UNAVAILABLE, "Too much is being read, try again"))
+        elif not self._requests and self._task is None:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Wait for the rest of a request."""
+        reader = self._reader
+        if reader.stage > self._stage:
+            self._stage = reader.stage
+            self._wait(TIMEOUTS[reader.stage])
+        if reader.expects_continue and self._transport is not None:
+            reader.expects_continue = False
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _refuse(self, response: Response) -> None:
+        """Say what is wrong and close: where the next request begins cannot be told."""
+        if self._transport is not None:
+            write(self._transport, response, Request(keep_alive=False))
+            self._part(is_sending=True)
+
+    def _part(self, *, is_sending: bool) -> None:
+        """Close after the last answer; what a client is still sending is thrown away until it has read that."""
+        self._is_parting = True
+        self._forget()
+        if self._transport is None or self._transport.is_closing():
+            return
+        if is_sending:
+            self._transport.write_eof()
+            self._transport.resume_reading()
+        else:
+            self._transport.close()
+        self._wait(PARTING_TIMEOUT)
+
+    def _upgrade(self, ahead: bytes) -> None:
+        """Hand the connection over; nothing of it comes here any more, unless it is refused."""
+        request, transport = self._reader.take_upgrade(), self._transport
+        assert transport is not None
+        if self._task is not None or self._requests:
+            self._refuse(error(HTTPStatus.BAD_REQUEST, "An upgrade must not be sent ahead of an answer"))
+            return
+        self._let_go()
+        self._forget()
+        refusal = self._gate.upgrade(request, transport, ahead)
+        if refusal is not None:
+            self._transport = transport
+            self._connections.enter(self)
+            write(transport, refusal, request)
+            self._part(is_sending=False)
 
     # Answering
+
+    def _begin(self) -> None:
+        """Answer what has come."""
+        self._stop_waiting()
+        self._connections.work(self)
+        self._task = self._loop.create_task(self._answer_all())
 
     async def _answer_all(self) -> None:
         """Answer what has come, and what comes meanwhile."""
         try:
             while self._requests and self._transport is not None:
-                request = self._requests[0]
-                response = await self._gate.answer(request)
-                if self._transport is not None:
-                    respond(self._transport, response, request)
-                self._requests.pop(0)
+                await self._answer(self._requests[0])
+        except Exception:  # noqa: BLE001 - it is logged, and is the end of this connection alone
+            _log.exception("a connection ends: its request cannot be answered")
+            self.evict()
         finally:
             self._task = None
-        if self._transport is not None and self._request is None:
-            self._wait(KEEP_ALIVE_TIMEOUT)
+            if self._transport is None:
+                self._forget()
+        if self._transport is not None and not self._is_parting:
+            self._connections.wait(self)
+            self._stage = self._reader.stage
+            self._wait(TIMEOUTS[self._stage])
+            self._go_on()
 
-    def _refuse(self, status: HTTPStatus, message: str) -> None:
-        """Say what is wrong and close: where the next request begins cannot be told."""
-        if self._transport is not None and not self._transport.is_closing():
-            respond(self._transport, error(status, message), Request(keep_alive=False))
-
-    def _upgrade(self, ahead: bytes) -> None:
-        """Hand the connection over; nothing of it comes here any more, unless it is refused."""
-        request, transport = self._request, self._transport
-        assert request is not None
-        assert transport is not None
-        if self._task is not None:
-            self._refuse(HTTPStatus.BAD_REQUEST, "An upgrade must not be sent ahead of an answer")
+    async def _answer(self, request: Request) -> None:
+        response = await self._gate.answer(request)
+        if self._transport is None:
             return
-        self._let_go()
-        # It knows this protocol: both would stay until the collector comes by.
-        del self._parser
-        request.keep_alive = False
-        refusal = self._gate.upgrade(request, transport, ahead)
-        if refusal is not None:
-            respond(transport, refusal, request)
+        write(self._transport, response, request)
+        await self._is_taken()
+        if self._requests:
+            del self._requests[0]
+        if not request.keep_alive:
+            self._part(is_sending=self._reader.is_refused)
+        elif not self._requests:
+            self._read_on()
+
+    async def _is_taken(self) -> None:
+        """Wait until the client takes what is written, so that no more than one answer waits for it."""
+        if self._writable is not None and self._transport is not None:
+            self._wait(WRITE_TIMEOUT)
+            await asyncio.wait([self._writable])
+            self._stop_waiting()
+
+    def _read_on(self) -> None:
+        """Read what came while requests were answered."""
+        if self._reader.refusal is not None:
+            self._refuse(self._reader.refusal)
+            return
+        if self._reader.stage is Stage.REQUEST:
+            self._connections.release(self)
+        if self._ahead and self._transport is not None:
+            ahead, self._ahead = self._ahead, b""
+            self._transport.resume_reading()
+            self._read(ahead)
 
 
-class _TooLargeError(Exception):
-    def __init__(self, status: HTTPStatus, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-_HEAD_TOO_LARGE = _TooLargeError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The headers are larger than 16 KiB")
-
-
-def _head_size(request: Request) -> int:
-    headers = request.headers
-    return len(request.target) + sum(map(len, headers)) + sum(map(len, headers.values())) + 4 * len(headers)
-
-
-@functools.lru_cache(MAX_TARGETS)
-def _parts(target: str) -> tuple[str, str, Mapping[str, str]]:
-    """Take the target of a request apart: its path, its query and the arguments in that."""
-    url = httptools.parse_url(target.encode("latin-1"))
-    query = (url.query or b"").decode("latin-1")
-    return (url.path or b"/").decode("latin-1"), query, dict(reversed(parse_qsl(query)))
+def _has_more(requests: list[Request]) -> bool:
+    """Tell whether requests hold more than one head."""
+    return len(requests) > 1 or (len(requests) == 1 and bool(requests[0].body))

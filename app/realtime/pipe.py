@@ -1,16 +1,21 @@
 """Two connections that are one: what comes on one goes out on the other, as fast as that takes it."""
 
 import asyncio
+from collections.abc import Callable
 from typing import cast
+
+# How long what was written may take to go out once the other end is gone.
+CLOSE_PATIENCE = 5.0
 
 
 class PipeEnd(asyncio.Protocol):
     """One end of a pipe, and the transport of the other."""
 
-    __slots__ = ("_other", "_transport")
+    __slots__ = ("_on_end", "_other", "_transport")
 
-    def __init__(self, other: asyncio.Transport) -> None:
+    def __init__(self, other: asyncio.Transport, on_end: Callable[[], None] | None = None) -> None:
         self._other = other
+        self._on_end = on_end
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -28,3 +33,7 @@ class PipeEnd(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         self._other.close()
+        # One that is not read from would stay for ever.
+        asyncio.get_running_loop().call_later(CLOSE_PATIENCE, self._other.abort)
+        if self._on_end is not None:
+            self._on_end()

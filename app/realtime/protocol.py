@@ -70,6 +70,7 @@ class SocketIO(socketio.AsyncServer):  # type: ignore[misc]
 
     async def _on_end(self, session: Session) -> None:
         self._binary_packet.pop(session.sid, None)
+        self.eio.anonymous.leave(session)
         if session.socket is not None:
             await self.namespace.leave(session.socket)
 
@@ -86,8 +87,12 @@ class SocketIO(socketio.AsyncServer):  # type: ignore[misc]
         elif session in self._connecting:
             # One that polls may ask twice at the same time.
             await self._refuse(eio_sid, namespace, "Unable to connect")
+        elif not self.eio.anonymous.has_place_beside(len(self._connecting)):
+            # Which it had when the session was opened. The client comes back by itself.
+            await session.close()
         else:
             session.has_asked = True
+            self.eio.anonymous.leave(session)
             self._connecting.add(session)
             try:
                 await self.namespace.connect(session, data)

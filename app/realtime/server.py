@@ -4,9 +4,11 @@ import asyncio
 import logging
 import socket as sockets
 
+from app.connections import Connections
 from app.deps import Deps
 from app.health import Health
-from app.realtime.engine import MAX_MESSAGE_BYTES
+from app.realtime.anonymous import Anonymous
+from app.realtime.capacity import Capacity
 from app.realtime.foreign import ForeignSessions
 from app.realtime.gate import SocketGate
 from app.realtime.heartbeat import Heartbeat
@@ -26,27 +28,45 @@ class RealtimeServer:
     """Accepts sockets until it drains."""
 
     def __init__(
-        self, deps: Deps, health: Health, supervisor: Supervisor, foreign: ForeignSessions, session_ids: SessionIds
+        self,
+        deps: Deps,
+        health: Health,
+        supervisor: Supervisor,
+        foreign: ForeignSessions,
+        session_ids: SessionIds,
+        capacity: Capacity,
     ) -> None:
         self._deps = deps
         self._foreign = foreign
+        self._capacity = capacity
         self._io = SocketIO(deps, supervisor)
         engine = self._io.eio
         engine.supervisor = supervisor
         engine.session_ids = session_ids
         engine.max_unsent_bytes = deps.settings.max_unsent_bytes
         engine.heartbeat = Heartbeat()
+        engine.anonymous = Anonymous(
+            engine.sockets,
+            self._io.namespace.sockets,
+            deps.settings.max_sockets,
+            capacity.anonymous,
+            supervisor,
+        )
         supervisor.loop("heartbeat", engine.heartbeat.beat_forever)
         self._gate = SocketGate(deps.settings, health, engine, foreign)
-        # The connections that speak HTTP, or have not spoken yet.
-        self._requesting: set[HttpProtocol] = set()
+        self._connections = Connections(self._most_connections)
         self._server: asyncio.Server | None = None
 
     async def start(self, listening: sockets.socket) -> None:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: HttpProtocol(self._gate, MAX_MESSAGE_BYTES, self._requesting), sock=listening, backlog=BACKLOG
+            lambda: HttpProtocol(self._gate, self._connections), sock=listening, backlog=BACKLOG
         )
+
+    def _most_connections(self) -> int:
+        """Tell how many connections may speak HTTP beside all else that is open."""
+        taken = len(self._io.eio.sockets) + self._foreign.open_files
+        return min(self._capacity.http, self._capacity.files - taken)
 
     async def drain(self) -> None:
         """Close all transports, spread over the drain time, so that their clients move to other pods."""
@@ -70,6 +90,5 @@ class RealtimeServer:
         async with asyncio.TaskGroup() as closing:
             for session in list(self._io.eio.sockets.values()):
                 closing.create_task(session.close())
-        for connection in list(self._requesting):
-            connection.close()
+        self._connections.close()
         await self._foreign.close()

@@ -7,7 +7,7 @@ from base64 import b64encode
 from app.realtime import frames
 from app.realtime.engine import MAX_MESSAGE_BYTES, Engine
 from app.realtime.frames import ClientFrame, FrameError, read_frame
-from app.realtime.listener import Request
+from app.realtime.requests import Request
 from app.realtime.session import Session
 
 # So many frames of one client are taken before anybody else has a turn.

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import socket
 from types import SimpleNamespace
 from typing import Any
@@ -10,15 +11,17 @@ from uuid import uuid4
 from sanic import HTTPResponse, Request, Sanic
 from sanic.application.state import ApplicationServerInfo
 from sanic.config import Config
-from sanic.exceptions import SanicException
+from sanic.exceptions import BadRequest, SanicException
 from sanic.http import Http
 from sanic.http.constants import HTTP
 from sanic.response import BaseHTTPResponse
 from sanic.server import AsyncioServer
 
 from app import cors, tracing
+from app.connections import Connections
 from app.deps import Deps
 from app.health import Health
+from app.process import MAX_REST
 from app.rest import asyncapi, conversations, docs, health, internal, messages, metrics, openapi
 from app.rest.connection import HEADER_TIMEOUT, KEEP_ALIVE, Connection, Exchange, Send, ServiceRequest
 from app.rest.errors import ErrorAnswers
@@ -32,6 +35,11 @@ POLL_INTERVAL = 0.05
 # What is asked every few seconds by whoever watches us makes no trace.
 UNTRACED = ("/health/", "/metrics")
 
+# What Sanic does not look at: methods and names of headers are tokens, and nothing has NUL (RFC 9110, section 5).
+_HEAD = re.compile(
+    rb"(?x: [!#$%&'*+.^_`|~0-9A-Za-z-]++ \ [^\0\r\n]*+ (?: \r\n [!#$%&'*+.^_`|~0-9A-Za-z-]++ : [^\0\r\n]*+ )*+ )"
+)
+
 _log = logging.getLogger(__name__)
 
 
@@ -44,6 +52,11 @@ class App(_Sanic):
     async def handle_request(self, request: Request[Any, Any]) -> None:
         if isinstance(request, Send):
             await self._answer(request)
+        elif not _is_plain(request.head) and not _HEAD.fullmatch(request.head):
+            # It would be said again in answers and logs.
+            if isinstance(request.stream, Http):
+                request.stream.keep_alive = False
+            await self.handle_exception(request, BadRequest("This is no HTTP/1.1 request"))
         elif request.path.startswith(UNTRACED):
             await super().handle_request(request)
         else:
@@ -63,7 +76,11 @@ class App(_Sanic):
                 await self.handle_exception(request, error, run_middleware=False)
 
 
-def create_app(deps: Deps, state: Health) -> App:
+def _is_plain(head: bytes) -> bool:
+    return head.isascii() and b"\0" not in head
+
+
+def create_app(deps: Deps, state: Health, max_connections: int = MAX_REST) -> App:
     """Make the application; everything it needs is built by the caller, and nothing at its start."""
     # One name for each instance: Sanic keeps a registry of them for the process.
     app = App(f"chat-service-{uuid4().hex[:8]}", request_class=ServiceRequest, configure_logging=False)
@@ -81,6 +98,7 @@ def create_app(deps: Deps, state: Health) -> App:
     app.error_handler = ErrorAnswers()
     app.ctx.deps = deps
     app.ctx.health = state
+    app.ctx.connections = Connections(lambda: max_connections, "rest_connection")
     for blueprint in (
         conversations.blueprint,
         messages.blueprint,

@@ -9,7 +9,7 @@ import functools
 import re
 import time
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from sanic import Request, Sanic
 from sanic.config import Config
@@ -20,6 +20,7 @@ from sanic.response import BaseHTTPResponse
 from sanic.server import HttpProtocol
 
 from app import cors
+from app.connections import Connections
 
 HEADER_TIMEOUT = 10
 KEEP_ALIVE = 75
@@ -54,6 +55,12 @@ class ServiceRequest(Request[Sanic[Config, SimpleNamespace], SimpleNamespace]):
             # What GET answers; Sanic keeps the body to itself.
             self.method = "GET"
 
+    async def receive_body(self) -> None:
+        """Read the body, during which the connection may still have to give way."""
+        await super().receive_body()  # type: ignore[no-untyped-call]
+        if isinstance(self.stream, Exchange):
+            self.stream.protocol.app.ctx.connections.work(self.stream.protocol)
+
 
 class Send(ServiceRequest):
     """A request that sends a message and was read whole."""
@@ -73,6 +80,16 @@ class Exchange(Http):
             self.request, request.stream = request, self
         else:
             await super().http1_request_header()  # type: ignore[no-untyped-call]
+        if not self.request_body:
+            self.protocol.app.ctx.connections.work(self.protocol)
+
+    def init_for_request(self) -> None:
+        """Expect another request: the one before is answered."""
+        super().init_for_request()  # type: ignore[no-untyped-call]
+        protocol = cast("Connection", self.protocol)
+        connections: Connections = protocol.app.ctx.connections
+        connections.release(protocol)
+        connections.wait(protocol)
 
     def _take_send(self) -> Send | None:
         """Take a request that sends a message, where all of it has come."""
@@ -107,8 +124,12 @@ def _start(status: int, origin: str | None, allowed: tuple[str, ...]) -> bytes:
     return format_http1_response(status, [(name.encode(), value.encode()) for name, value in headers.items()])[:-2]
 
 
+# In each of these a client has so long for all of it, and not for each piece.
+_TIMED = (Stage.REQUEST, Stage.HANDLER)
+
+
 class Connection(HttpProtocol):
-    """A connection, whose client has 10 s for the whole head of a request and not for each piece of it."""
+    """A connection, whose client has 10 s for the head of a request, and a minute for the rest."""
 
     HTTP_CLASS = Exchange
 
@@ -116,12 +137,33 @@ class Connection(HttpProtocol):
         """Expect the first request as soon as what begins the others."""
         super().connection_made(transport)  # type: ignore[no-untyped-call]
         self.keep_alive_timeout = HEADER_TIMEOUT
+        if not self._known.enter(self):
+            self.evict()
+
+    @property
+    def _known(self) -> Connections:
+        found: Connections = self.app.ctx.connections
+        return found
+
+    def evict(self) -> None:
+        """End the connection at once, whatever is on its way."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give the place up."""
+        self._known.leave(self)
+        self._known.release(self)
+        super().connection_lost(exc)  # type: ignore[no-untyped-call]
 
     def data_received(self, data: bytes) -> None:
-        """Take in what the client sent."""
+        """Take in what the client sent, where there is room for it."""
+        if not self._known.hold(self, len(data)):
+            self.evict()
+            return
         since = self._time
         super().data_received(data)
         self.keep_alive_timeout = KEEP_ALIVE
         http = self.http
-        if http is not None and http.stage is Stage.REQUEST:
+        if http is not None and http.stage in _TIMED:
             self._time = since

@@ -51,7 +51,9 @@ class ErrorAnswers(ErrorHandler):
             headers |= exception.headers
         if isinstance(error, MethodNotAllowed):
             headers["Allow"] = ", ".join(_served(request))
-        view = ErrorView(error.code, error.message, UNSET if error.details is None else error.details)
+        # Sanic says again what a client sent, which need not be text.
+        message = error.message.encode(errors="replace").decode()
+        view = ErrorView(error.code, message, UNSET if error.details is None else error.details)
         return HTTPResponse(
             encode(view), status=STATUS[error.code], headers=headers, content_type="application/json"
         )

@@ -24,6 +24,7 @@ METRICS = {
     "chat_gaps_repaired_total": "counter",
     "chat_send_group_size": "histogram",
     "chat_slow_consumers_total": "counter",
+    "chat_refused_total": "counter",
     "chat_presence_changes_total": "counter",
     "chat_rate_limited_total": "counter",
     "chat_canary_seconds": "histogram",

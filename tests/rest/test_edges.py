@@ -1,5 +1,6 @@
 import asyncio
 import io
+import json
 
 import pytest
 from pods import ORIGIN
@@ -145,9 +146,28 @@ async def test_an_answer_without_a_body_names_no_type_that_there_is_not(user):
     assert (await user().get("/health/live")).headers["Content-Type"] == "text/plain"
 
 
-async def test_bytes_that_are_no_http_are_400(cluster):
-    answer = await raw(cluster[0], b"nonsense\r\n\r\n")
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense",
+        b"\0" * 100,
+        b"\xff\xfe /api/conversations HTTP/1.1",
+        b"\xff\xfe /health/live HTTP/1.1",
+        b"\xff\xfe /metrics HTTP/1.1",
+        b"G\0T /health/live HTTP/1.1",
+        b"GET /\xff HTTP/1.1",
+        b"GET /health/live\0 HTTP/1.1",
+        b"GET /health/live?\xed\xa0\x80 HTTP/1.1",
+        b"GET /health/live HTTP/1.1\r\n\xff: x",
+        b"GET /health/live HTTP/1.1\r\nX: \0",
+        b"POST /api/conversations HTTP/1.1\r\nContent-Length: \xff",
+        b"POST /api/conversations HTTP/1.1\r\nContent-Length: 0\r\nExpect: \xff",
+    ],
+)
+async def test_bytes_that_are_no_http_are_400(cluster, sent):
+    answer = await raw(cluster[0], sent + b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 ")
+    assert set(json.loads(answer.partition(b"\r\n\r\n")[2])) == {"code", "message"}
     assert b"VALIDATION_ERROR" in answer
 
 

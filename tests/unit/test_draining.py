@@ -3,6 +3,7 @@
 import asyncio
 from types import SimpleNamespace
 
+from app.connections import Connections
 from app.realtime.server import RealtimeServer
 
 SOCKETS = 50
@@ -29,7 +30,7 @@ def server_with(sessions):
             sockets={number: SimpleNamespace(link=one) for number, one in enumerate(sessions)}
         ),
     )
-    made._server, made._requesting = None, set()
+    made._server, made._connections = None, Connections(lambda: 0)
     made._foreign = Session(asyncio.Barrier(1))
     return made
 

@@ -5,11 +5,12 @@ import asyncio
 import pytest
 from pods import until
 
+from app.realtime.anonymous import Anonymous
 from app.realtime.engine import Engine
 from app.realtime.frames import BINARY, CLOSE, FIN, PING, PONG, TEXT, text_frame
 from app.realtime.heartbeat import Heartbeat
 from app.realtime.inbox import MAX_WAITING
-from app.realtime.listener import Request
+from app.realtime.requests import Request
 from app.realtime.session import Session
 from app.realtime.session_ids import SessionIds
 from app.realtime.websocket import MAX_FRAMES, WebSocket
@@ -67,6 +68,7 @@ async def engine():
         made.session_ids = SessionIds("pod", Secret("secret"))
         made.max_unsent_bytes = 1 << 20
         made.heartbeat = Heartbeat()
+        made.anonymous = Anonymous(made.sockets, (), 10, 10, made.supervisor)
         made.take_now = lambda *_: False
         made.handled = []
         made.gate = asyncio.Event()
