@@ -94,8 +94,7 @@ class Inbox:
     async def next(self) -> str | bytes | None:
         """Give the message whose turn it is, None where there is none."""
         if self.rests_until:
-            await asyncio.sleep(self.rests_until - asyncio.get_running_loop().time())
-            self.rests_until = 0.0
+            await self._rest()
         await self.make_room()
         if not self._waiting:
             return None
@@ -108,6 +107,7 @@ class Inbox:
         self._waiting = None
         self._waiting_bytes = 0
         self.rests_until = 0.0
+        self._notify()
 
     async def make_room(self) -> None:
         """Wait until one more may be with the writer."""
@@ -119,10 +119,21 @@ class Inbox:
         while self._replies:
             await self._move()
 
-    async def _move(self) -> None:
+    async def _rest(self) -> None:
+        loop = asyncio.get_running_loop()
+        while (left := self.rests_until - loop.time()) > 0:
+            await self._move(left)
+        self.rests_until = 0.0
+
+    async def _move(self, patience: float | None = None) -> None:
         if self._moved is None:
             self._moved = asyncio.get_running_loop().create_future()
-        await asyncio.wait([self._moved])
+        await asyncio.wait([self._moved], timeout=patience)
+
+    def _notify(self) -> None:
+        if self._moved is not None:
+            self._moved.set_result(None)
+            self._moved = None
 
     def expect(self, reply: Reply) -> None:
         """Keep the place of an acknowledgement."""
@@ -142,5 +153,4 @@ class Inbox:
             # It is there, and need not be kept.
             first.answer = b""
         if self._moved is not None:
-            self._moved.set_result(None)
-            self._moved = None
+            self._notify()

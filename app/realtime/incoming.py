@@ -77,7 +77,16 @@ class Incoming(AsyncSocket):  # type: ignore[misc]
         raise NotImplementedError
 
     def end(self) -> None:
+        """End a session whose client has gone, once all that it sent before is carried out."""
+        raise NotImplementedError
+
+    def end_now(self) -> None:
         """End a session whose client has gone."""
+        raise NotImplementedError
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has gone, and hears nothing any more."""
         raise NotImplementedError
 
     @property
@@ -149,6 +158,10 @@ class Incoming(AsyncSocket):  # type: ignore[misc]
     def rest(self, seconds: float) -> None:
         """Handle nothing more of this client for so long: too much of what it sent failed."""
         if self.closed:
+            return
+        if self.is_gone:
+            # A client that comes back must not find itself there for as long as that.
+            self.end_now()
             return
         if self.inbox is None:
             self.inbox = Inbox(self.push)

@@ -169,6 +169,8 @@ class Session(Incoming):
         """Know that nothing can be written to a WebSocket any more; what was read of it is still to come."""
         if self.wire is wire and not self.upgrading:
             self._stop_writing()
+            if self.inbox is not None and self.inbox.rests_until:
+                self.end_now()
 
     def detach(self, wire: Wire) -> None:
         """Know that a WebSocket is gone; a session that it did not carry yet goes on polling."""
@@ -193,11 +195,19 @@ class Session(Incoming):
         self.write = self.transmit = _discard
         self.unsent = None
 
+    @property
+    def is_gone(self) -> bool:
+        return self.write is _discard or (self.inbox is not None and self.inbox.is_last)
+
     def end(self) -> None:
         """End a session whose client has gone, once all that it sent before is carried out, or with the writer."""
-        if self.inbox is not None and self.inbox.is_busy:
+        if self.inbox is not None and self.inbox.is_busy and not self.inbox.rests_until:
             self.inbox.is_last = True
-        elif not self.closing:
+        else:
+            self.end_now()
+
+    def end_now(self) -> None:
+        if not self.closing:
             self.closing = True
             self.server.supervisor.once("end a session", self.close(abort=True))
 

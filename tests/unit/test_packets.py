@@ -44,7 +44,9 @@ def test_arguments_stay_as_they_were_sent(reader):
     assert bytes(payload) == b'{"content":"x",  "n":1}'
 
 
-@pytest.mark.parametrize("text", ["2", "2[", "2[}", "2[5]", "2[]", "2[null,{}]", "2" + "[" * 150, '2["a', '2{"a":1}'])
+@pytest.mark.parametrize(
+    "text", ["2", "2[", "2[}", "2[5]", "2[]", "2[null,{}]", "2" + "[" * 150, '2["a', '2{"a":1}']
+)
 def test_what_is_no_event_is_told_apart(text):
     assert isinstance(read(text).name, MalformedEvent)
 
@@ -124,7 +126,9 @@ def test_attachments_are_some_and_few(count):
     assert (number, name) == ("7", "a")
 
 
-@pytest.mark.parametrize("placeholder", ["5", "-1", '"0"', "null", "1e400", "[0]", '{"_placeholder":true,"num":0}'])
+@pytest.mark.parametrize(
+    "placeholder", ["5", "-1", '"0"', "null", "1e400", "[0]", '{"_placeholder":true,"num":0}']
+)
 def test_placeholders_are_looked_at_by_nobody(placeholder):
     event = read(f'51-7["a",{{"_placeholder":true,"num":{placeholder}}}]')
     assert event.add(b"attached") is True
