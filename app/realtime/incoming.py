@@ -133,7 +133,7 @@ class Incoming(AsyncSocket):  # type: ignore[misc]
             self.take_message(packet[1:])
         elif kind == "b":
             try:
-                message = b64decode(packet[1:])
+                message = b64decode(packet[1:], validate=True)
             except binascii.Error as error:
                 raise NotEngineIOError("it is not base64") from error
             self.take_message(message)
