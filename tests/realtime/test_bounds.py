@@ -123,7 +123,7 @@ async def test_what_clients_send_over_websockets_costs_little_memory(stuck):
         chunks = [frame(TEXT, packet.encode()) for packet in first]
         # What is too large is not kept; of what is not, little.
         chunks += [
-            frame(TEXT, b'42["nothing","' + b"x" * size + b'"]') for size in [900_000] * 100 + [250_000] * 200
+            frame(TEXT, b'42["nothing","' + b"x" * size + b'"]') for size in [900_000] * 30 + [250_000] * 60
         ]
         for chunk in chunks:
             by_hand.writer.write(chunk)
@@ -320,10 +320,10 @@ async def test_what_was_read_of_a_client_that_vanishes_in_a_burst_is_stored(user
     async with raw_socket(cluster[0].ws_port) as by_hand:
         await by_hand.send([frame(TEXT, connect(anna.user_id).encode())])
         assert (await by_hand.read())[1].startswith(b"40")
-        said = b"".join(frame(TEXT, send(room, number, "x").encode()) for number in range(1000))
-        assert len(said) < 200_000
+        said = b"".join(frame(TEXT, send(room, number, "x").encode()) for number in range(400))
+        # One segment of the loopback, which is read in one piece, and more than is taken at once.
+        assert len(said) < 60_000
         by_hand.writer.write(said)
-        # All was read where the first of it is answered: so much comes in one piece, or nearly.
         while not (await by_hand.read())[1].startswith(b"430["):
             continue
         by_hand.writer.get_extra_info("socket").setsockopt(
@@ -332,25 +332,25 @@ async def test_what_was_read_of_a_client_that_vanishes_in_a_burst_is_stored(user
         by_hand.writer.transport.abort()
 
     async def is_stored():
-        return (await ben.get(f"/api/conversations/{room}")).json["lastSeq"] == 1000
+        return (await ben.get(f"/api/conversations/{room}")).json["lastSeq"] == 400
 
     await until(is_stored, "all that was read", 20)
 
 
 async def test_of_sockets_that_come_at_once_no_more_stay_than_a_user_may_have(servers, http, tmp_path):
-    async with pods(servers.environment(MAX_SOCKETS_PER_USER="5"), tmp_path, 2) as started:
+    async with pods(servers.environment(MAX_SOCKETS_PER_USER="5"), tmp_path, 1) as (pod,):
         anna, ben = somebody("anna"), somebody("ben")
-        reader = Rest(http, started[0].http, ben, token(ben))
+        reader = Rest(http, pod.http, ben, token(ben))
         # Conversations make connecting take a while.
         await asyncio.gather(*(reader.group(anna) for _ in range(20)))
 
-        async def come(pod):
+        async def come():
             async with wire(pod, connect(anna)[2:]) as by_hand:
                 while (packet := await by_hand.read()) is not None:
                     if packet.startswith("41"):
                         break
 
-        coming = [asyncio.ensure_future(come(started[number % 2])) for number in range(40)]
+        coming = [asyncio.ensure_future(come()) for _ in range(25)]
 
         async def are_few():
             return sum(not one.done() for one in coming) == 5
@@ -358,7 +358,7 @@ async def test_of_sockets_that_come_at_once_no_more_stay_than_a_user_may_have(se
         await until(are_few, "five are left", 20)
         # They stay.
         done, _ = await asyncio.wait(coming, timeout=1, return_when=asyncio.FIRST_COMPLETED)
-        assert len(done) == 35
+        assert len(done) == 20
         for one in coming:
             one.cancel()
         await asyncio.gather(*coming, return_exceptions=True)
