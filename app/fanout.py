@@ -272,7 +272,8 @@ class Fanout:
 
     def _evict(self, user_id: str, socket_id: str) -> None:
         person = self._rooms.people.get(user_id)
-        for subscriber in list(person.subscribers) if person else ():
+        # Those on their way in count as well.
+        for subscriber in (*person.subscribers, *person.connecting) if person else ():
             if subscriber.socket_id == socket_id:
                 subscriber.evict()
 

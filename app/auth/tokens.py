@@ -27,6 +27,8 @@ PERMISSION_WRITE = "chat:write"
 MAX_USER_ID = 128
 # Verified tokens that a process remembers; past it the oldest are verified again.
 MAX_REMEMBERED = 20_000
+# Refusals of one kind are logged so many seconds apart: whoever is refused may try very often.
+LOG_INTERVAL = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ class TokenVerifier:
         self._jwt = jws.reader()
         # Of a dict the oldest takes long to find, once many older ones were taken out.
         self._verified: OrderedDict[bytes, Actor] = OrderedDict()
+        # When a refusal was last logged, by its kind.
+        self._logged: dict[type[Exception], float] = {}
         self._options: Any = {
             "require": ["exp", "iss"] + (["aud"] if self._audience else []),
             "verify_aud": self._audience is not None,
@@ -71,8 +75,14 @@ class TokenVerifier:
         try:
             return _actor(self._claims(token))
         except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError) as error:
-            _log.info("token refused: %s", error)
+            self._log(error)
             raise Unauthorized("The token is missing, wrong or expired") from error
+
+    def _log(self, error: Exception) -> None:
+        kind, now = type(error), time.monotonic()
+        if now - self._logged.get(kind, -LOG_INTERVAL) >= LOG_INTERVAL:
+            self._logged[kind] = now
+            _log.info("token refused: %s", error)
 
     def _claims(self, token: str) -> dict[str, Any]:
         try:

@@ -10,15 +10,15 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import engineio
-import engineio.payload
 from engineio.packet import OPEN, Packet
 
 from app.codec import encode
 from app.realtime.anonymous import Anonymous
 from app.realtime.frames import text_frame
 from app.realtime.heartbeat import Heartbeat
+from app.realtime.incoming import Wire
 from app.realtime.requests import Request, Response
-from app.realtime.session import Session, Wire
+from app.realtime.session import Session
 from app.realtime.session_ids import SessionIds
 from app.supervisor import Supervisor
 
@@ -26,8 +26,6 @@ _log = logging.getLogger(__name__)
 
 # A packet past this ends the connection; one past MAX_BODY_BYTES is answered with an error.
 MAX_MESSAGE_BYTES = 1 << 20
-# A polling client may join a burst of small packets into one request.
-MAX_PACKETS_PER_POST = 4096
 # So many sockets are written to in one tick of the loop, so that a large room does not hold up all others.
 MAX_WRITES = 128
 # A connection on which nobody asks for a socket is closed after so many seconds.
@@ -45,10 +43,12 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     anonymous: Anonymous
     ping_interval: int
     ping_timeout: int
-    # Handles a message for which nothing must be waited for; False where it is none of these.
-    take_now: Callable[[Session, str | bytes], bool]
-    # Takes what the client of a session says, by its id.
-    on_message: Callable[[str, str | bytes], Awaitable[None]]
+    # Handles a message of a session for which nothing must be waited for; False where it is none of these.
+    take_now: Callable[[Any, str | bytes], bool]
+    # Gives of what must wait for its turn what is needed of it.
+    clip: Callable[[str | bytes], str | bytes]
+    # Takes what the client of a session says when its turn has come.
+    on_message: Callable[[Any, str | bytes], Awaitable[None]]
     # Is told of the end of a session.
     on_end: Callable[[Session], Awaitable[None]]
 
@@ -56,7 +56,6 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         # Those that have something to write at the end of this tick, in the order in which they had.
         self._unsent: list[Session] = []
-        engineio.payload.Payload.max_decode_packets = MAX_PACKETS_PER_POST
         # What engineio's drivers for other servers are; that there is a WebSocket is all that it asks of the last.
         self._async = {
             "asyncio": True,

@@ -19,15 +19,19 @@ from app.errors import (
     Forbidden,
     InternalError,
     PayloadTooLarge,
+    ServiceUnavailable,
     Unauthorized,
     ValidationFailed,
 )
 from app.events import Event
 from app.realtime import acks
+from app.realtime.failures import Failures
 from app.realtime.handlers import EVENTS, HANDLERS
 from app.realtime.inbox import Inbox, Reply
 from app.realtime.packets import (
     DISCONNECT,
+    Attachments,
+    BinaryEvent,
     ClientEvent,
     MalformedEvent,
     TooLargeEvent,
@@ -45,13 +49,26 @@ from app.usecases.typing import Typing
 
 # A client that is not told to come back by itself has this long to read why.
 GRACE_AFTER_REFUSAL = 0.5
+# So much of the name of an event is told back where it failed.
+MAX_NAME = 1024
 RANDOM_BYTES = 15
 
 
 class Socket:
     """One client's socket: a subscriber of `fanout`, and whom it speaks for."""
 
-    __slots__ = ("_expiry", "_namespace", "actor", "deps", "link", "speaks_in", "typing", "user_id")
+    __slots__ = (
+        "_expiry",
+        "_namespace",
+        "actor",
+        "attachments",
+        "deps",
+        "ending",
+        "link",
+        "speaks_in",
+        "typing",
+        "user_id",
+    )
 
     def __init__(self, namespace: "ChatNamespace", deps: Deps, actor: Actor, session: Session) -> None:
         self._namespace = namespace
@@ -62,6 +79,10 @@ class Socket:
         self.typing = Typing(deps, actor)
         self._expiry: asyncio.TimerHandle | None = None
         self.speaks_in: UUID | None = None
+        # An event whose binary attachments are still to come.
+        self.attachments: Attachments | None = None
+        # Why it must end, where that was told before its client was let in.
+        self.ending: ChatError | None = None
 
     @property
     def socket_id(self) -> str:
@@ -96,8 +117,16 @@ class Socket:
         failure = acks.failure(error, event)
         _count(_known(event), failure.code)
         tracing.describe(is_failure=failure.code == InternalError.code, error__type=failure.code)
-        self.send(acks.error_event(failure, str(event)))
+        self.send(acks.error_event(failure, event[:MAX_NAME]))
+        if not isinstance(failure, ServiceUnavailable):
+            self.count_failure()
         return acks.refusal(failure)
+
+    def count_failure(self) -> None:
+        """Count what the client did wrong: past a limit it is not read from for a while."""
+        rest = self._namespace.failures.count(self.user_id)
+        if rest > 0:
+            self.link.rest(rest)
 
     def authorize(self, actor: Actor) -> None:
         """Speak for the user of a token until it expires."""
@@ -112,10 +141,14 @@ class Socket:
         self.end(Unauthorized("The token has expired: connect again with a new one"))
 
     def end(self, error: ChatError) -> None:
-        """End a socket whose client must act before it comes back."""
+        """End a socket whose client must act before it comes back; nothing is told to it or heard of it then."""
+        if self.link.socket is not self:
+            # It is on its way in, or gone.
+            self.ending = error
+            return
         self.send(acks.error_event(error, "connect"))
         self.link.push(message_frame(DISCONNECT))
-        self._namespace.close_later(self.link)
+        self._namespace.leave_soon(self)
 
     def over(self) -> None:
         """Forget what was to come: the socket is gone."""
@@ -133,6 +166,7 @@ class ChatNamespace:
         # By the ids of their sessions.
         self.sockets: dict[str, Socket] = {}
         self.sending = Sending(deps, supervisor)
+        self.failures = Failures()
         metrics.SOCKETS.set_function(lambda: len(self.sockets))
 
     # Connections
@@ -151,8 +185,8 @@ class ChatNamespace:
             if too_many:
                 # Once this one is told that it is in: it may be among them.
                 asyncio.get_running_loop().call_soon(sessions.make_room, self._deps, socket.user_id, too_many)
-            if session.closed:
-                await sessions.disconnect(self._deps, socket)
+            if session.closed or session.closing:
+                await self._take_out(socket)
                 return
             # Since `sessions.connect` nothing was awaited, so that no event comes before the client is told.
             self.sockets[session.sid] = session.socket = socket
@@ -160,6 +194,8 @@ class ChatNamespace:
             socket.authorize(actor)
             # Whoever knows the id of a session speaks for its client: a client is called by another one.
             session.push(connect_frame(secrets.token_urlsafe(RANDOM_BYTES)))
+            if socket.ending is not None:
+                socket.end(socket.ending)
 
     async def _not_let_in(self, session: Session, error: Exception) -> None:
         failure = acks.failure(error, "connect")
@@ -174,13 +210,27 @@ class ChatNamespace:
 
     async def leave(self, socket: Socket) -> None:
         """Take out a socket whose client has left, or whose connection is over."""
+        if self._let_go(socket):
+            await self._take_out(socket)
+
+    def leave_soon(self, socket: Socket) -> None:
+        """Take out a socket whose client was told to leave; from here on nothing is said to it or heard of it."""
+        if self._let_go(socket):
+            self._deps.fanout.detach(socket)
+            self._supervisor.once("take out a socket", self._take_out(socket))
+
+    def _let_go(self, socket: Socket) -> bool:
+        """Forget a socket; False where that was done."""
         if self.sockets.pop(socket.socket_id, None) is None:
-            return
+            return False
         socket.over()
         socket.link.socket = None
         if not socket.link.closed:
             # A client may leave the namespace and keep its connection, or its poll, open.
             self.close_later(socket.link)
+        return True
+
+    async def _take_out(self, socket: Socket) -> None:
         try:
             await sessions.disconnect(self._deps, socket)
         except Exception as error:  # noqa: BLE001 - `acks.failure` logs it; engineio would as well, at length
@@ -188,12 +238,13 @@ class ChatNamespace:
 
     def close_later(self, session: Session) -> None:
         """Close a connection once its client has had the time to read why."""
+        if not session.closing:
+            session.closing = True
+            asyncio.get_running_loop().call_later(GRACE_AFTER_REFUSAL, self._close, session)
 
-        async def close() -> None:
-            await asyncio.sleep(GRACE_AFTER_REFUSAL)
-            await session.close()
-
-        self._supervisor.once("close a refused socket", close())
+    def _close(self, session: Session) -> None:
+        if not session.closed:
+            self._supervisor.once("close a refused socket", session.close())
 
     # Events
 
@@ -219,6 +270,8 @@ class ChatNamespace:
             raise PayloadTooLarge(f"The packet is larger than {limit} bytes")
         if isinstance(event, MalformedEvent):
             raise ValidationFailed("The packet is not a JSON array that starts with the name of an event")
+        if isinstance(event, BinaryEvent):
+            raise ValidationFailed("No event takes binary attachments, and all that are announced must come")
         payload = args[0] if args else msgspec.Raw(b"null")
         if event == events.MESSAGE_SEND:
             await self.sending.send(socket, number, payload)

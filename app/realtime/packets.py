@@ -1,32 +1,34 @@
 """Socket.IO packets (protocol 5) as this service reads and writes them.
 
 The arguments of an event stay the bytes that the client sent, so that `codec.decode` reads them as it reads a
-request body: one set of rules for both wires.
+request body: one set of rules for both wires. Every reader takes time that is linear in what it reads.
 """
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw
-from socketio.packet import Packet
 
-from app.codec import encode
 from app.events import Event
 from app.realtime.frames import text_frame
 from app.rooms import Frame
 from app.schemas import SocketSendMessage
 
+# The one namespace that there is.
+ROOT = "/"
 DISCONNECT = b"1"
 MAX_BYTES_PER_CHARACTER = 4
 # What may stand before a value (RFC 8259, section 2).
 WHITESPACE = " \t\n\r"
 # No event of ours has any; what comes with some is answered with an error.
 MAX_ATTACHMENTS = 16
+# Of what is larger than any packet may be so much is kept: its kind, its number and its name.
+MAX_CLIPPED = 256
 
 
 class ClientEvent(str):
-    """The name of an event that a client sent, which python-socketio's own events are not."""
+    """The name of an event that a client sent."""
 
     __slots__ = ()
 
@@ -43,11 +45,72 @@ class MalformedEvent(ClientEvent):
     __slots__ = ()
 
 
+class BinaryEvent(ClientEvent):
+    """The name of an event that came with binary attachments, or should have."""
+
+    __slots__ = ()
+
+
+class ClippedPacket(str):
+    """The start of a packet that is too large to be read."""
+
+    __slots__ = ()
+
+
+class PacketError(ValueError):
+    """What a client sent is no packet that it may send."""
+
+
+class Connect(NamedTuple):
+    """A client asks for a socket; `auth` is the object that it hands in, if it is one."""
+
+    namespace: str
+    auth: dict[str, Any] | None
+
+
+class Disconnect(NamedTuple):
+    """A client leaves a namespace."""
+
+    namespace: str
+
+
+class ClientPacket(NamedTuple):
+    """An event of the namespace `/`: the number that it is acknowledged by, or none, its name, its arguments."""
+
+    number: str
+    name: ClientEvent
+    arguments: list[Raw]
+
+
+class Attachments:
+    """An event whose binary attachments are still to come: they are counted, and not kept."""
+
+    __slots__ = ("_left", "_max_bytes", "_size", "name", "number")
+
+    def __init__(self, number: str, name: str, count: int, max_bytes: int) -> None:
+        self.number = number
+        self.name: ClientEvent = BinaryEvent(name)
+        self._left = count
+        self._size = 0
+        self._max_bytes = max_bytes
+
+    def add(self, attachment: bytes) -> bool:
+        """Count an attachment; True where it is the last one."""
+        self._left -= 1
+        self._size += len(attachment)
+        if self._size > self._max_bytes:
+            self.name = TooLargeEvent(self.name)
+        return self._left <= 0
+
+
 # One with a payload, as it is written by every client; others are read with more care.
 _PLAIN_CONNECT = "0{"
-# An event without attachments, with or without a number: python-socketio reads one of up to 100 digits.
+# An event without attachments, with or without a number.
 _PLAIN_EVENT = re.compile(r"2([0-9]{0,18})(?=\[)")
 _SEND = re.compile(r'2([0-9]{0,18})\["message:send",(\{.*\})\]', re.DOTALL)
+# The kind, how many attachments come with it, the namespace, the number; what follows is the payload. A number of
+# more digits is none that a client counts.
+_HEAD = re.compile(r"([0-6])(?:([0-9]{1,10})-)?(?:(/[^,]{0,128})(?:,|\Z))?([0-9]{0,100})(?![0-9])")
 _command = msgspec.json.Decoder(SocketSendMessage)
 _arguments = msgspec.json.Decoder(list[Raw])
 _name = msgspec.json.Decoder(str)
@@ -71,6 +134,17 @@ def acknowledgement(number: str, answer: bytes) -> Frame:
     return message_frame(b"3%b[%b]" % (number.encode(), answer))
 
 
+def connect_frame(socket_id: str) -> Frame:
+    """Write that a client is in; the id is text that JSON has as it is."""
+    return message_frame(b'0{"sid":"%b"}' % socket_id.encode())
+
+
+def refusal_frame(message: str, namespace: str = ROOT) -> Frame:
+    """Write that a client is not let in, by a word that JSON has as it is."""
+    place = b"" if namespace == ROOT else namespace.encode() + b","
+    return message_frame(b'4%b{"message":"%b"}' % (place, message.encode()))
+
+
 def read_send(packet: str, max_bytes: int) -> tuple[str, SocketSendMessage] | None:
     """Read a message that a client sends, as most clients write it: the number of the event, and the command.
 
@@ -85,77 +159,56 @@ def read_send(packet: str, max_bytes: int) -> tuple[str, SocketSendMessage] | No
         return None
 
 
-def read_event(packet: str, max_bytes: int) -> tuple[str, ClientEvent, list[Raw]] | None:
-    """Read an event of the namespace `/`: the number that it is acknowledged by, or none, its name, its arguments.
+def read_event(packet: str, max_bytes: int) -> ClientPacket | None:
+    """Read an event of the namespace `/`.
 
     Gives None for all other packets, for what may be too large and for what is not quite right: these are read
     with more care.
     """
+    if len(packet) * MAX_BYTES_PER_CHARACTER > max_bytes:
+        return None
     found = _PLAIN_EVENT.match(packet)
-    if found is None or len(packet) * MAX_BYTES_PER_CHARACTER > max_bytes:
+    if found is None:
         return None
     try:
         name, *arguments = _arguments.decode(packet[found.end() :])
-        return found[1], ClientEvent(_name.decode(name)), arguments
+        return ClientPacket(found[1], ClientEvent(_name.decode(name)), arguments)
     except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError):
         return None
 
 
-def connect_frame(socket_id: str) -> Frame:
-    """Write that a client is in; the id is text that JSON has as it is."""
-    return message_frame(b'0{"sid":"%b"}' % socket_id.encode())
+def read_packet(packet: str, max_bytes: int) -> Connect | Disconnect | ClientPacket | Attachments:
+    """Read any packet that a client may send; raises PacketError.
+
+    An event that is malformed is an event of a kind of its own, and so is one of more than `max_bytes`.
+    """
+    if packet.startswith(_PLAIN_CONNECT):
+        return Connect(ROOT, _read_object(packet[1:]))
+    found = _HEAD.match(packet)
+    if found is None:
+        raise PacketError("it is no packet of Socket.IO")
+    kind, attachments, namespace, number = found.groups()
+    namespace = ROOT if namespace is None else namespace.partition("?")[0]
+    payload = packet[found.end() :].lstrip(WHITESPACE)
+    if payload.startswith("/"):
+        raise PacketError("the name of its namespace is too long")
+    if kind == "0":
+        return Connect(namespace, _read_object(payload))
+    if kind == "1":
+        return Disconnect(namespace)
+    if kind not in {"2", "5"} or namespace != ROOT or (kind == "5") is (attachments is None):
+        raise PacketError("it is none that a client may send")
+    name, arguments = _read_event(payload, max_bytes, is_clipped=isinstance(packet, ClippedPacket))
+    if attachments is None or type(name) is not ClientEvent:
+        return ClientPacket(number, name, arguments)
+    if not 0 < int(attachments) <= MAX_ATTACHMENTS:
+        return ClientPacket(number, BinaryEvent(name), [])
+    return Attachments(number, name, int(attachments), max_bytes)
 
 
-def refusal_frame(message: str) -> Frame:
-    """Write that a client is not let in, by a word that JSON has as it is."""
-    return message_frame(b'4{"message":"%b"}' % message.encode())
-
-
-def read_connect(packet: str | bytes) -> dict[str, Any] | None:
-    """Read what a client hands in that asks for a socket of the namespace `/`; None for all other packets."""
-    return _read_object(packet[1:]) if isinstance(packet, str) and packet.startswith(_PLAIN_CONNECT) else None
-
-
-class _Json:
-    """The JSON of packets; it never raises on what a client sends."""
-
-    def __init__(self, max_packet_bytes: int) -> None:
-        self._max_packet_bytes = max_packet_bytes
-
-    def loads(self, text: str) -> Any:
-        """Read the payload of a packet: the arguments of an event, or what CONNECT carries."""
-        text = text.lstrip(WHITESPACE)
-        if not text.startswith("["):
-            return _read_object(text)
-        if len(text) > self._max_packet_bytes or len(text.encode(errors="replace")) > self._max_packet_bytes:
-            found = _NAME.match(text)
-            return [TooLargeEvent(found[1] if found else "")]
-        return _read_event(text)
-
-    @staticmethod
-    def dumps(value: Any, **_: Any) -> str:
-        return encode(value).decode()
-
-
-def packet_class(max_packet_bytes: int) -> type[Packet]:
-    """Make python-socketio's packets with our JSON; what is larger than `max_packet_bytes` is not read."""
-
-    class ServicePacket(Packet):  # type: ignore[misc]
-        json = _Json(max_packet_bytes)
-        data: Any
-
-        def decode(self, encoded_packet: str) -> int:
-            count = int(super().decode(encoded_packet) or 0)
-            if count > MAX_ATTACHMENTS:
-                raise ValueError("too many attachments")
-            return count
-
-        def add_attachment(self, attachment: bytes) -> bool:
-            if sum(map(len, self.attachments)) + len(attachment) > max_packet_bytes:
-                self.data, attachment = [TooLargeEvent(self.data[0])], b""
-            return bool(super().add_attachment(attachment))
-
-    return ServicePacket
+def clip(packet: str, max_bytes: int) -> str:
+    """Give a packet, or its start where it is larger than any that is read."""
+    return packet if len(packet) <= max_bytes else ClippedPacket(packet[:MAX_CLIPPED])
 
 
 def _read_object(text: str) -> dict[str, Any] | None:
@@ -165,17 +218,21 @@ def _read_object(text: str) -> dict[str, Any] | None:
         return None
 
 
-def _read_event(text: str) -> list[Any]:
+def _read_event(text: str, max_bytes: int, *, is_clipped: bool) -> tuple[ClientEvent, list[Raw]]:
+    if is_clipped or len(text) > max_bytes or len(text.encode(errors="replace")) > max_bytes:
+        found = _NAME.match(text)
+        return TooLargeEvent(found[1] if found else ""), []
     try:
-        name, *arguments = msgspec.json.decode(text, type=list[Raw])
-        return [ClientEvent(msgspec.json.decode(name, type=str)), *arguments]
+        name, *arguments = _arguments.decode(text)
+        return ClientEvent(_name.decode(name)), arguments
     except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError):
         return _read_broken_event(text)
 
 
-def _read_broken_event(text: str) -> list[Any]:
+def _read_broken_event(text: str) -> tuple[ClientEvent, list[Raw]]:
     """Find the name at least, so that whoever reads the payload says what is wrong with it."""
     found = _NAME.match(text)
     if found is None or found[2] is None:
-        return [MalformedEvent()]
-    return [ClientEvent(found[1]), Raw(found[2].rstrip().removesuffix("]").encode(errors="surrogatepass"))]
+        return MalformedEvent(), []
+    broken = found[2].rstrip().removesuffix("]").encode(errors="surrogatepass")
+    return ClientEvent(found[1]), [Raw(broken)]

@@ -7,17 +7,15 @@ On WebSocket all frames of one tick of the loop go to the transport together; a 
 Neither has a task of its own.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-from engineio.async_socket import AsyncSocket
 from engineio.exceptions import QueueEmpty
 from engineio.packet import CLOSE, MESSAGE, NOOP, PING, Packet
 
 from app import metrics
 from app.realtime.frames import text_frame
-from app.realtime.inbox import Inbox
+from app.realtime.incoming import Incoming, Wire
 from app.realtime.polling import ByteQueue
 from app.rooms import Frame
 
@@ -30,64 +28,37 @@ BEHIND_BYTES = 65_536
 CLOSE_PATIENCE = 5
 
 
-class Wire(Protocol):
-    """A WebSocket, as far as a session knows it."""
-
-    transport: asyncio.Transport
-
-    def hold(self) -> None:
-        """Take nothing more of the client for now."""
-
-    def go_on(self) -> None:
-        """Take what the client sends again, where it was held."""
-
-    def close(self) -> None:
-        """Send what was written, say goodbye and close."""
-
-
 def _discard(_: bytes) -> None:
     """Stand in for the transport of a connection that is over."""
 
 
-class Session(AsyncSocket):  # type: ignore[misc]
+class Session(Incoming):
     """One client's Engine.IO session."""
 
     __slots__ = (
-        "closed",
         "closing",
         "connected",
         "due",
         "has_asked",
-        "inbox",
         "last_ping",
         "queue",
-        "server",
         "sid",
-        "socket",
         "transmit",
         "unsent",
         "upgraded",
         "upgrading",
-        "wire",
         "write",
     )
 
-    server: "Engine"
-
     def __init__(self, server: "Engine", sid: str) -> None:
-        self.server = server
+        super().__init__(server)
         self.sid = sid
-        self.connected = self.upgrading = self.upgraded = self.closing = self.closed = False
+        self.connected = self.upgrading = self.upgraded = self.closing = False
         # Whether a ping waits for its answer.
         self.last_ping = False
         # Whether the client has asked for a socket.
         self.has_asked = False
-        # What the client became: a socket of the chat. Engine.IO knows nothing of it.
-        self.socket: Any = None
         self.due = 0
-        self.inbox: Inbox | None = None
-        # On WebSocket, or on the way there, what carries it.
-        self.wire: Wire | None = None
         # On WebSocket, what takes frames; a session that polls has a queue instead.
         self.write: Callable[[bytes], None] | None = None
         # Frames of this tick: none, one, or several.
@@ -153,7 +124,7 @@ class Session(AsyncSocket):  # type: ignore[misc]
 
     def _abort(self) -> None:
         if self.wire is not None:
-            self.wire.transport.abort()
+            self.wire.abort()
 
     async def poll(self) -> list[Packet]:
         """Wait for what a poll is answered with; raises QueueEmpty where it comes to nothing."""
@@ -194,6 +165,13 @@ class Session(AsyncSocket):  # type: ignore[misc]
             if packet is not None and packet.packet_type != NOOP:
                 self.send_now(packet)
 
+    def mute(self, wire: Wire) -> None:
+        """Know that nothing can be written to a WebSocket any more; what was read of it is still to come."""
+        if self.wire is wire and not self.upgrading:
+            self._stop_writing()
+            if self.inbox is not None and self.inbox.rests_until:
+                self.end_now()
+
     def detach(self, wire: Wire) -> None:
         """Know that a WebSocket is gone; a session that it did not carry yet goes on polling."""
         if self.wire is not wire:
@@ -217,41 +195,21 @@ class Session(AsyncSocket):  # type: ignore[misc]
         self.write = self.transmit = _discard
         self.unsent = None
 
+    @property
+    def is_gone(self) -> bool:
+        return self.write is _discard or (self.inbox is not None and self.inbox.is_last)
+
     def end(self) -> None:
         """End a session whose client has gone, once all that it sent before is carried out, or with the writer."""
-        if self.inbox is not None and self.inbox.is_busy:
+        if self.inbox is not None and self.inbox.is_busy and not self.inbox.rests_until:
             self.inbox.is_last = True
-        elif not self.closing:
+        else:
+            self.end_now()
+
+    def end_now(self) -> None:
+        if not self.closing:
             self.closing = True
             self.server.supervisor.once("end a session", self.close(abort=True))
-
-    # What comes in
-
-    def take_message(self, message: str | bytes) -> None:
-        """Take in a message; one is handled after the other."""
-        if self.inbox is None:
-            self.inbox = Inbox(self.push)
-        if not self.inbox.is_busy and self.server.take_now(self, message):
-            return
-        if self.inbox.put(message) and self.wire is not None:
-            self.wire.hold()
-        if not self.inbox.is_busy:
-            self.inbox.is_busy = True
-            self.server.supervisor.once("handle what a client sent", self._handle(self.inbox))
-
-    async def _handle(self, inbox: Inbox) -> None:
-        while (message := await inbox.next()) is not None:
-            await self.server.on_message(self.sid, message)
-        inbox.is_busy = False
-        if self.wire is not None:
-            self.wire.go_on()
-        if inbox.is_busy:
-            # With what was held; whoever handles that ends what there is to end.
-            return
-        if inbox.is_empty:
-            self.inbox = None
-        if inbox.is_last:
-            await self.close(abort=True)
 
     # Its heartbeat
 
@@ -270,6 +228,9 @@ class Session(AsyncSocket):  # type: ignore[misc]
             self._abort()
         elif not self.has_asked:
             self.server.supervisor.once("close an idle connection", self.close())
+        elif self.is_held:
+            # Its answer may be among what is not read yet.
+            self.server.heartbeat.wait(self, self.server.ping_interval)
         elif self.last_ping:
             self.server.supervisor.once("close a silent connection", self.close())
         else:
@@ -295,9 +256,13 @@ class Session(AsyncSocket):  # type: ignore[misc]
             self.queue.put_nowait(None)
         self.server.flush((self,))
         self._stop_writing()
-        if self.inbox is not None and self.inbox.is_empty and not self.inbox.is_busy:
-            # It knows this session: without it both go at once.
-            self.inbox = None
+        if self.room is not None and not self.room.done():
+            self.room.set_result(None)
+        if self.inbox is not None:
+            self.inbox.discard()
+            if self.inbox.is_empty and not self.inbox.is_busy:
+                # It knows this session: without it both go at once.
+                self.inbox = None
         if self.wire is not None:
             self.wire.close()
             self.server.heartbeat.wait(self, CLOSE_PATIENCE)

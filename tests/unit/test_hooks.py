@@ -2,14 +2,11 @@
 
 import ast
 import inspect
-import re
 from importlib.metadata import version
 
 import engineio
-import engineio.payload
 import jwt
 import pytest
-import socketio
 from engineio.async_socket import AsyncSocket
 from jwt.algorithms import HMACAlgorithm
 from redis._parsers.hiredis import _AsyncHiredisParser
@@ -17,17 +14,12 @@ from redis.asyncio.connection import AbstractConnection, DefaultParser
 
 from app.auth import jws
 from app.realtime.engine import Engine
-from app.realtime.packets import packet_class
-from app.realtime.protocol import Clients, SocketIO
 from app.realtime.session import Session
 
 HOOKS = [
     (Engine, engineio.AsyncServer, ["generate_id", "_handle_connect"]),
     (Session, AsyncSocket, ["send", "poll", "close", "schedule_ping", "check_ping_timeout"]),
-    (SocketIO, socketio.AsyncServer, ["_engineio_server_class", "_handle_eio_message"]),
-    (SocketIO, socketio.AsyncServer, ["_handle_connect", "_handle_disconnect", "_handle_event"]),
-    (Clients, socketio.AsyncManager, ["sid_from_eio_sid"]),
-    (packet_class(1), socketio.packet.Packet, ["decode", "add_attachment"]),
+    (Session, AsyncSocket, ["handle_post_request"]),
     (jws._HS256, HMACAlgorithm, ["prepare_key", "sign"]),
     (jws._JWS, jwt.PyJWS, ["_decode_base64url_segment"]),
 ]
@@ -37,7 +29,6 @@ HOOKS = [
     ("package", "written_for"),
     [
         ("python-engineio", "4.15."),
-        ("python-socketio", "5.18."),
         ("redis", "8.1."),
         ("pyjwt", "2.15."),
     ],
@@ -61,17 +52,8 @@ def test_the_parts_of_engineio_that_a_session_stands_in_for_are_still_used():
     assert "self.poll()" in uses
     assert "exceptions.QueueEmpty" in uses
     assert "self.upgrading or self.upgraded" in uses
-    assert "self.schedule_ping()" in inspect.getsource(AsyncSocket.receive)
-    assert "self.max_decode_packets" in inspect.getsource(engineio.payload.Payload.decode)
+    assert "await socket.handle_post_request(environ)" in inspect.getsource(engineio.AsyncServer.handle_request)
     assert {"translate_request", "make_response", "websocket"} <= set(engineio.async_drivers.asgi._async)
-
-
-def test_of_the_clients_socketio_asks_nothing_but_what_is_answered_here():
-    server = socketio.AsyncServer
-    read = [server._handle_eio_message, server._handle_event, server._handle_event_internal, server._handle_ack]
-    asked = re.findall(r"\.manager\.(\w+)", "".join(map(inspect.getsource, read)))
-    # What acknowledges an event of ours, which none asks for, is looked for and not found.
-    assert set(asked) == {"is_connected", "sid_from_eio_sid", "trigger_callback"}
 
 
 def test_a_session_has_all_that_engineio_reads_of_it():

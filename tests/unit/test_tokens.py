@@ -216,3 +216,17 @@ def test_the_parts_of_a_token_are_read_as_pyjwt_reads_them(segment):
             return str(error)
 
     assert read(jws._JWS) == read(jwt.PyJWS)
+
+
+def test_refused_tokens_are_logged_by_their_kinds_and_not_one_by_one(caplog):
+    verifier = TokenVerifier(settings())
+    refused = [
+        "nonsense",
+        token("anna", exp=1),
+        token("anna", secret="another-secret-of-the-tests-for-a-signature"),
+    ]
+    with caplog.at_level("INFO"):
+        for text in refused * 100:
+            with pytest.raises(Unauthorized):
+                verifier.verify(text)
+    assert len(caplog.records) == len(refused)
