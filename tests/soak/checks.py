@@ -58,7 +58,7 @@ def check_sends(sends: Sequence[Send], stored: Sequence[Stored]) -> Found:
 def check_order(
     emitted: Mapping[Place, Sequence[Send]], acknowledged: Mapping[Place, Sequence[Send]], stored: Sequence[Stored]
 ) -> Found:
-    """Sends of one socket to one conversation are stored, and acknowledged, in the order in which they were sent."""
+    """Sends of one socket to one conversation are stored and acknowledged in the order in which they were sent."""
     seqs = {one.origin: one.seq for one in stored if one.origin is not None}
     seqs |= {(one.sender_id, one.client_message_id): one.seq for one in stored if one.client_message_id}
     for place, sends in emitted.items():
@@ -85,7 +85,9 @@ def check_order(
             )
 
 
-def check_seqs(conversation_id: str, last_seq: int, last_message_seq: int, seqs: Iterable[tuple[int, bool]]) -> Found:
+def check_seqs(
+    conversation_id: str, last_seq: int, last_message_seq: int, seqs: Iterable[tuple[int, bool]]
+) -> Found:
     """A conversation's seqs are 1, 2, 3, … up to its head; each comes with whether it is a message's."""
     entries = sorted(seqs)
     if [seq for seq, _ in entries] != list(range(1, last_seq + 1)):
@@ -166,7 +168,11 @@ def check_presence_webhooks(attempts: Sequence[Attempt], online: Collection[str]
 def check_log(name: str, lines: Iterable[str]) -> Found:
     """No process logs an error or a traceback."""
     for number, line in enumerate(lines, 1):
-        if '"level":"ERROR"' in line or '"level":"CRITICAL"' in line or "Traceback (most recent call last)" in line:
+        if (
+            '"level":"ERROR"' in line
+            or '"level":"CRITICAL"' in line
+            or "Traceback (most recent call last)" in line
+        ):
             yield "nothing logs an error", {"process": name, "line": number, "text": line[:600]}
 
 

@@ -16,6 +16,8 @@ HANDSHAKE_TIMEOUT = 10.0
 POST_TIMEOUT = 15.0
 # The service ends the transport of who has said goodbye within a second.
 GOODBYE_TIMEOUT = 2.0
+# Longer than a pod stands still at most, and than any deadline of the service.
+ACK_TIMEOUT = 30.0
 PACKETS_PER_POST = 16
 SEPARATOR = "\x1e"
 TRANSPORTS = ("websocket", "polling", "upgrade")
@@ -27,6 +29,10 @@ class LostError(Exception):
     """The connection ended; what was asked on it may have been done or not."""
 
 
+class SilenceError(LostError):
+    """No acknowledgement came, while the connection goes on."""
+
+
 class RefusedError(Exception):
     """The service ended the connection by a packet, after which socket.io-client does not come back."""
 
@@ -34,7 +40,9 @@ class RefusedError(Exception):
 class Connection:
     """Open it, use it until `over` is done, close it."""
 
-    def __init__(self, http: aiohttp.ClientSession, base: str, token: str, hear: Callable[[str, Any], None]) -> None:
+    def __init__(
+        self, http: aiohttp.ClientSession, base: str, token: str, hear: Callable[[str, Any], None]
+    ) -> None:
         self._http = http
         self._url = base + "/socket.io/?EIO=4&transport="
         self._token = token
@@ -184,13 +192,13 @@ class Connection:
         self._outgoing.put_nowait(f"42{self._number}" + json.dumps([event, data], separators=(",", ":")))
         return answer
 
-    async def call(self, event: str, data: Any, patience: float = 15.0) -> Any:
-        """Emit and wait for the acknowledgement; raises LostError, also where none comes in time."""
+    async def call(self, event: str, data: Any) -> Any:
+        """Emit and wait for the acknowledgement; raises LostError, and SilenceError where none comes in time."""
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(ACK_TIMEOUT):
                 return await self.ask(event, data)
         except TimeoutError as error:
-            raise LostError(f"no acknowledgement of {event} within {patience:g} s") from error
+            raise SilenceError(f"no acknowledgement of {event} within {ACK_TIMEOUT:g} s") from error
 
     async def close(self, *, politely: bool = False) -> None:
         """End it, by a DISCONNECT packet or by going away."""

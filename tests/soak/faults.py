@@ -16,7 +16,7 @@ from soak.links import Link
 from soak.world import Member, World
 
 AT_ONCE = 3
-PAUSE = 2.5
+PAUSE = 1.2
 ADMIN_TIMEOUT = 10.0
 HEADS = "SELECT conversation_id FROM conversation_heads ORDER BY conversation_id"
 
@@ -117,7 +117,9 @@ class Faults:
                     code = "still running after 30 s"
                     await member.process.kill()
                 if code != 0:
-                    self._journal.violation("SIGTERM ends a process with exit code 0", process=member.name, code=code)
+                    self._journal.violation(
+                        "SIGTERM ends a process with exit code 0", process=member.name, code=code
+                    )
                 await self._start_again(rng, member)
 
     async def _start_again(self, rng: random.Random, member: Member) -> None:
@@ -213,7 +215,9 @@ class Faults:
     async def _terminate_backends(self, rng: random.Random) -> None:
         async with self._databases["PostgreSQL"], self._admin() as admin:
             with self._journal.fault("terminate backends", "PostgreSQL"):
-                rows = await admin.fetch("SELECT pid FROM pg_stat_activity WHERE application_name = 'chat-service'")
+                rows = await admin.fetch(
+                    "SELECT pid FROM pg_stat_activity WHERE application_name = 'chat-service'"
+                )
                 for row in rng.sample(rows, rng.randint(0, len(rows))):
                     await admin.execute("SELECT pg_terminate_backend($1)", row["pid"])
 

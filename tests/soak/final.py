@@ -63,9 +63,7 @@ class Final:
         for promise, details in found:
             self._journal.violation(promise, **details)
 
-    async def _within(
-        self, seconds: float, promise: str, condition: Callable[[], Awaitable[list[Any]]]
-    ) -> None:
+    async def _within(self, seconds: float, promise: str, condition: Callable[[], Awaitable[list[Any]]]) -> None:
         """Wait until a list of what is not yet so is empty."""
         began = time.monotonic()
         while left := await condition():
@@ -117,7 +115,14 @@ class Final:
 
             async def behind() -> list[Any]:
                 return [
-                    (person.name, name, "holds", room.held if (room := person.rooms.get(name)) else None, "of", seq)
+                    (
+                        person.name,
+                        name,
+                        "holds",
+                        room.held if (room := person.rooms.get(name)) else None,
+                        "of",
+                        seq,
+                    )
                     for person in self._work.people
                     for name, seq in ((name, row["last_seq"]) for name, row in heads.items())
                     if person.id in inside[name] and ((room := person.rooms.get(name)) is None or room.held < seq)
@@ -140,9 +145,13 @@ class Final:
         views = [await self._read(pod, reader.token, name) for pod in self._world.pods]
         for number, view in enumerate(views[1:], 1):
             if found := difference(views[0], view):
-                self._journal.violation("all pods say the same", conversation=name, pods=(0, number), difference=found)
+                self._journal.violation(
+                    "all pods say the same", conversation=name, pods=(0, number), difference=found
+                )
         if sorted(people) != views[0]["participants"]:
-            self._journal.violation("REST says what PostgreSQL has", conversation=name, participants=sorted(people))
+            self._journal.violation(
+                "REST says what PostgreSQL has", conversation=name, participants=sorted(people)
+            )
         for person in self._work.people:
             room = person.rooms.get(name)
             if room is not None and (found := difference(room.view(), views[0])):

@@ -22,7 +22,7 @@ class Direction:
         self.delay = 0.0
 
     async def carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        """Carry bytes until that side is over; a delay holds back what comes next as well, like a long way does."""
+        """Carry bytes until that side is over; a delay holds back what comes next as well."""
         with suppress(OSError):
             while data := await source.read(CHUNK):
                 if self.delay:

@@ -12,7 +12,7 @@ from typing import Any
 
 from clients import token
 
-from soak.connection import AWAY, TRANSPORTS, Connection, LostError, RefusedError
+from soak.connection import AWAY, TRANSPORTS, Connection, LostError, RefusedError, SilenceError
 from soak.journal import Journal
 from soak.model import Json, Room
 from soak.stream import Stream
@@ -240,7 +240,9 @@ class Person:
                 self.note_refusal(f"GET {path}", status, conversation_id)
                 return None
             if status not in {0, 503}:
-                self.journal.violation("a good request is served", request=f"GET {path}", status=status, answer=answer)
+                self.journal.violation(
+                    "a good request is served", request=f"GET {path}", status=status, answer=answer
+                )
             await asyncio.sleep(RETRY_PAUSE)
 
     def note_refusal(self, request: str, status: int | str, conversation_id: str | None) -> None:
@@ -259,6 +261,16 @@ class Person:
                 await self._sync_all(connection, since)
             await asyncio.gather(*self._loads.values(), return_exceptions=True)
             self._complete_at = began
+
+    async def ask(self, connection: Connection, event: str, data: Any) -> Any:
+        """Emit on a connection and wait for the acknowledgement; raises LostError."""
+        try:
+            return await connection.call(event, data)
+        except SilenceError:
+            self.journal.violation(
+                "every event is acknowledged", user=self.id, sid=connection.sid, event=event, data=data
+            )
+            raise
 
     async def _load_list(self) -> None:
         query = "?limit=100"
@@ -281,7 +293,8 @@ class Person:
             at = datetime.fromtimestamp(since - SINCE_MARGIN, UTC).isoformat()
             while True:
                 held = {name: self.rooms[name].held for name in left if name in self.rooms}
-                answer = await connection.call("sync", {"conversations": held, "since": at})
+                answer = await self.ask(connection, "sync", {"conversations": held, "since": at})
+                self.journal.trace("sync", user=self.id, held=held, answer=_short(answer))
                 if answer["ok"]:
                     left = [name for name, page in answer["events"].items() if self._take_page(name, page)]
                     for name in answer["joined"]:
@@ -305,7 +318,9 @@ class Person:
             self._forget(conversation_id)
             return False
         if page["gap"]:
-            self.journal.violation("nothing that is kept is a gap", user=self.id, conversation=conversation_id, page=page)
+            self.journal.violation(
+                "nothing that is kept is a gap", user=self.id, conversation=conversation_id, page=page
+            )
             self._load(conversation_id)
             return False
         for item in page["items"]:
@@ -334,3 +349,14 @@ class Person:
         self.is_wanted.clear()
         if self.connection is not None:
             await self.connection.close(politely=True)
+
+
+def _short(answer: Json) -> Any:
+    """Give the answer to a sync as the trace keeps it: seqs in place of events."""
+    if not answer["ok"]:
+        return answer
+    pages = {
+        name: page if "error" in page else {**page, "items": [item["seq"] for item in page["items"]]}
+        for name, page in answer["events"].items()
+    }
+    return {**answer, "events": pages}

@@ -61,7 +61,9 @@ def report(world: World, journal: Journal, progress: Progress, seed: int) -> Non
     _say(f"  webhooks         {len(world.master.attempts)} attempts")
     for (name, _), samples in progress.memory.items():
         if len(samples) > 5:
-            _say(f"  memory           {name}: {samples[0] // MIB} MiB at first, {samples[-1] // MIB} MiB in the end")
+            _say(
+                f"  memory           {name}: {samples[0] // MIB} MiB at first, {samples[-1] // MIB} MiB in the end"
+            )
     for note in journal.notes:
         _say(f"  {note}")
     _say("")
@@ -72,8 +74,10 @@ def report(world: World, journal: Journal, progress: Progress, seed: int) -> Non
         _say(f"VIOLATION {violation}")
     _say("")
     for promise, count in journal.violations_by_promise.most_common():
-        _say(f"  {count:5} × {promise}")
-    _say(f"{sum(journal.violations_by_promise.values())} violations. Seed {seed}. Logs and trace: {journal.folder}")
+        _say(f"  {count:5} times: {promise}")
+    _say(
+        f"{sum(journal.violations_by_promise.values())} violations. Seed {seed}. Logs and trace: {journal.folder}"
+    )
 
 
 def _kind_of(target: str) -> str:

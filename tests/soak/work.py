@@ -32,7 +32,8 @@ class Work:
         self._journal = journal
         self._seed = seed
         self.people = [
-            Person(f"user-{number:02}", world, journal, random.Random(f"{seed} {number}")) for number in range(PEOPLE)
+            Person(f"user-{number:02}", world, journal, random.Random(f"{seed} {number}"))
+            for number in range(PEOPLE)
         ]
         self.unsettled: set[asyncio.Task[None]] = set()
         self._said = 0
@@ -115,7 +116,7 @@ class Work:
         place = (name, send.conversation_id)
         self._journal.emitted[place].append(send)
         try:
-            answer = await connection.call("message:send", body)
+            answer = await person.ask(connection, "message:send", body)
         except LostError:
             self._journal.count("send on socket", "lost")
             self._try_again(person, send)
@@ -198,7 +199,9 @@ class Work:
         if code in NOT_THERE:
             person.note_refusal(what, code, conversation_id)
 
-    async def _call(self, person: Person, what: str, method: str, path: str, body: Any = None, room: str = "") -> Any:
+    async def _call(
+        self, person: Person, what: str, method: str, path: str, body: Any = None, room: str = ""
+    ) -> Any:
         try:
             status, answer = await self._world.rest(person, method, path, body)
         except AWAY:
@@ -214,7 +217,7 @@ class Work:
         if person.connection is None:
             return None
         try:
-            answer = await person.connection.call(event, data)
+            answer = await person.ask(person.connection, event, data)
         except LostError:
             self._journal.count(what, "lost")
             return None
@@ -325,5 +328,8 @@ class Work:
         send = self._new_send(person, self._room_of(person))
         if not await self._post(person, send) or send.seq is None:
             self._journal.violation(
-                "all resumes by itself", user=person.id, request="send over REST", conversation=send.conversation_id
+                "all resumes by itself",
+                user=person.id,
+                request="send over REST",
+                conversation=send.conversation_id,
             )

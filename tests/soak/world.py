@@ -1,4 +1,4 @@
-"""The processes of the soak: databases, links before them, pods, workers, a balancer, and the master's receiver."""
+"""The processes of the soak: databases, links before them, pods, workers, a balancer and the webhook receiver."""
 
 import asyncio
 import random
@@ -113,9 +113,9 @@ async def running(folder: Path) -> AsyncIterator[World]:
         master = Master(await stack.enter_async_context(receiver()))
         postgres = await asyncio.to_thread(start_postgres, folder / "postgres")
         world = World(folder, http, master, postgres, postgres)
-        stack.callback(lambda: world.postgres.stop())
+        stack.callback(lambda: world.postgres.stop())  # noqa: PLW0108 - it is another after a restart
         world.valkey = await asyncio.to_thread(start_valkey, folder / "valkey")
-        stack.callback(lambda: world.valkey.stop())
+        stack.callback(lambda: world.valkey.stop())  # noqa: PLW0108 - the same
         await migrating.migrate(Url(world.postgres.url))
         for number in range(PODS + WORKERS):
             world.members.append(await _member(stack, world, number))
