@@ -33,7 +33,7 @@ def main() -> None:
     print(f"Seed {seed}; logs in {folder}", flush=True)
     journal = Journal(folder)
     try:
-        asyncio.run(soak(folder, journal, options.seconds, seed))
+        asyncio.run(soak(journal, options.seconds, seed))
     finally:
         journal.close()
         for name in ("postgres", "valkey"):
@@ -43,12 +43,12 @@ def main() -> None:
     sys.exit(1 if journal.violations else 0)
 
 
-async def soak(folder: Path, journal: Journal, seconds: float, seed: int) -> None:
+async def soak(journal: Journal, seconds: float, seed: int) -> None:
     """Run one soak; what it finds is in the journal. Ctrl-C ends the faults, and the checks follow."""
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    async with running(folder) as world:
+    async with running(journal) as world:
         progress = Progress(world, journal)
         work = Work(world, journal, seed)
         await work.prepare()

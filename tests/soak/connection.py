@@ -71,9 +71,7 @@ class Connection:
                     await self._open_polling()
                 self._outgoing.put_nowait("40" + json.dumps({"token": self._token}))
                 await asyncio.wait([self._connected, self.over], return_when=asyncio.FIRST_COMPLETED)
-                if self.over.done():
-                    self.over.result()
-                    raise LostError("the connection ended before CONNECT")
+                self._raise_if_over()
         except AWAY as error:
             await self.close()
             raise LostError(f"{type(error).__name__}: {error}") from error
@@ -82,6 +80,11 @@ class Connection:
             raise
         if transport == "upgrade":
             self._run(self._upgrade())
+
+    def _raise_if_over(self) -> None:
+        if self.over.done():
+            self.over.result()
+            raise LostError("the connection ended before CONNECT")
 
     async def _open_websocket(self) -> None:
         self._socket = await self._http.ws_connect(self._url + "websocket", max_msg_size=0)

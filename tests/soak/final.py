@@ -49,6 +49,7 @@ SELECT id, event, state, attempts, due_at, last_error FROM webhooks WHERE state 
     AND conversation_id IS NOT NULL
 """
 DEAD = "SELECT id, event, attempts, last_error FROM webhooks WHERE state = 'dead' AND conversation_id IS NOT NULL"
+PRESENCE = "SELECT * FROM webhooks WHERE conversation_id IS NULL AND user_id = $1 ORDER BY seq DESC LIMIT 5"
 
 
 class Final:
@@ -84,8 +85,7 @@ class Final:
         await self._within(READY_WITHIN, "every process is ready", self._not_ready)
         await self._within(CONNECTED_WITHIN, "every client is connected and complete", self._not_complete)
         await self._within(SETTLED_WITHIN, "every send is settled", self._unsettled)
-        talkers = [person for person in self._work.people if person.rooms]
-        await asyncio.gather(*(self._work.say_once(person) for person in talkers))
+        await self._work.say_at_once()
 
     async def _not_ready(self) -> list[str]:
         async def is_ready(url: str) -> bool:
@@ -102,7 +102,7 @@ class Final:
         return [person.id for person in self._work.people if not person.is_complete]
 
     async def _unsettled(self) -> list[str]:
-        return [f"{len(self._work.unsettled)} sends"] if self._work.unsettled else []
+        return [f"{len(self._work.sends.unsettled)} sends"] if self._work.sends.unsettled else []
 
     async def compare(self) -> None:
         """Wait until everybody has everything; then every client and every pod must say the same."""
@@ -119,18 +119,19 @@ class Final:
                         person.name,
                         name,
                         "holds",
-                        room.held if (room := person.rooms.get(name)) else None,
+                        room.held if (room := person.rooms.known.get(name)) else None,
                         "of",
                         seq,
                     )
                     for person in self._work.people
                     for name, seq in ((name, row["last_seq"]) for name, row in heads.items())
-                    if person.id in inside[name] and ((room := person.rooms.get(name)) is None or room.held < seq)
+                    if person.id in inside[name]
+                    and ((room := person.rooms.known.get(name)) is None or room.held < seq)
                 ]
 
             await self._within(DELIVERED_WITHIN, "every change reaches everybody", behind)
             for person in self._work.people:
-                for name in person.rooms:
+                for name in person.rooms.known:
                     if person.id not in inside.get(name, ()):
                         self._journal.violation("who is out sees nothing", user=person.id, conversation=name)
             for name, people in inside.items():
@@ -153,7 +154,7 @@ class Final:
                 "REST says what PostgreSQL has", conversation=name, participants=sorted(people)
             )
         for person in self._work.people:
-            room = person.rooms.get(name)
+            room = person.rooms.known.get(name)
             if room is not None and (found := difference(room.view(), views[0])):
                 self._journal.violation(
                     "a client's model equals what REST says",
@@ -208,7 +209,7 @@ class Final:
         for number, pod in enumerate(self._world.pods):
             said: dict[str, bool] = {}
             for person in self._work.people:
-                room = next((name for name in person.rooms if name in self._world.stable), None)
+                room = next((name for name in person.rooms.known if name in self._world.stable), None)
                 if room is None or person.id in said:
                     continue
                 try:
@@ -243,6 +244,9 @@ class Final:
 
             await self._within(TOLD_WITHIN, "every webhook is delivered", undelivered)
             await self._within(TOLD_WITHIN, "the master knows who is online", wrong_presence)
+            for wrong in await wrong_presence():
+                rows = await database.fetch(PRESENCE, wrong["user"])
+                self._journal.trace("webhooks of presence", user=wrong["user"], rows=[dict(row) for row in rows])
             for row in await database.fetch(DEAD):
                 self._journal.violation("no webhook dies", **dict(row))
             self._found(checks.check_webhooks(attempts, await _committed(database)))

@@ -7,6 +7,8 @@ from typing import Any
 
 from receiver import WEBHOOK_SECRET, Received, Receiver
 
+from soak.journal import Journal
+
 # The service's timeout is 3 s.
 HANGS_FOR = 4.0
 SLOWLY = 0.3
@@ -47,6 +49,7 @@ class Master:
     """What was attempted, in the order in which it came; `trouble` is what is wrong with the master now."""
 
     receiver: Receiver
+    journal: Journal
     trouble: str = ""
     attempts: list[Attempt] = field(default_factory=list)
 
@@ -67,6 +70,7 @@ class Master:
             one.is_signed_with(WEBHOOK_SECRET),
         )
         self.attempts.append(attempt)
+        self.journal.trace("webhook", id=one.id, about=attempt.subject, seq=seq, trouble=self.trouble)
         # What a long run keeps is short.
         self.receiver.received.clear()
         self.receiver.delivered.clear()

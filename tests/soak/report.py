@@ -3,7 +3,7 @@
 import time
 from collections import Counter, defaultdict
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from soak.journal import Journal
 from soak.world import World

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+
 from soak import checks
 from soak.checks import Stored
 from soak.journal import Send, Window
@@ -155,7 +156,7 @@ def test_presence_webhooks_that_go_back_or_end_wrongly_are_complained_of():
 
 def test_an_error_and_a_traceback_in_a_log_are_complained_of():
     lines = ['{"level":"INFO"}', '{"level":"ERROR","message":"no"}', "Traceback (most recent call last):"]
-    assert [details["line"] for _, details in checks.check_log("pod-0", lines)] == [2, 3]
+    assert [details["text"] for _, details in checks.check_log("pod-0", [*lines, lines[1]])] == lines[1:]
 
 
 def test_memory_that_grows_is_complained_of():

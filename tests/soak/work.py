@@ -5,23 +5,17 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
-from uuid import UUID
 
 from soak.connection import AWAY, LostError
-from soak.journal import Journal, Send
+from soak.journal import Journal
 from soak.model import Room, Said
 from soak.person import Person
+from soak.sends import Sends
 from soak.world import World
 
 PEOPLE = 36
 THINK = 1.0
-BURST = (3, 15)
 EMOJI = ("👍", "❤", "🎉")
-RETRY_PAUSE = (0.2, 1.0)
-GIVES_UP = 0.1
-NOT_THERE = {"FORBIDDEN", "NOT_FOUND"}
-# What may be answered while others change the same things, or while something is away.
-EXPECTED = {"SERVICE_UNAVAILABLE", "CONFLICT", *NOT_THERE}
 
 
 class Work:
@@ -35,12 +29,11 @@ class Work:
             Person(f"user-{number:02}", world, journal, random.Random(f"{seed} {number}"))
             for number in range(PEOPLE)
         ]
-        self.unsettled: set[asyncio.Task[None]] = set()
-        self._said = 0
+        self.sends = Sends(world, journal)
         self._does: list[tuple[int, Callable[[Person], Awaitable[None]]]] = [
-            (30, self._send_on_socket),
-            (12, self._send_over_rest),
-            (8, self._burst),
+            (30, lambda person: self.sends.on_socket(person, self._room_of(person))),
+            (12, lambda person: self.sends.over_rest(person, self._room_of(person))),
+            (8, lambda person: self.sends.burst(person, self._room_of(person))),
             (8, self._edit),
             (4, self._delete),
             (10, self._react),
@@ -80,124 +73,21 @@ class Work:
         while True:
             await asyncio.sleep(person.rng.expovariate(1 / THINK))
             doing = person.rng.choices([do for _, do in self._does], [weight for weight, _ in self._does])[0]
-            if person.rooms:
+            if person.rooms.known:
                 await doing(person)
 
-    # Sends
-
-    def _new_send(self, person: Person, conversation_id: str) -> Send:
-        self._said += 1
-        content = f"{person.id} says {self._said}"
-        with_id = person.rng.random() < 0.9
-        name = str(UUID(int=person.rng.getrandbits(128))) if with_id else None
-        send = Send(conversation_id, person.id, content, name)
-        self._journal.sends.append(send)
-        return send
-
-    async def _send_on_socket(self, person: Person) -> None:
-        await self._emit(person, self._new_send(person, self._room_of(person)))
-
-    async def _burst(self, person: Person) -> None:
-        conversation_id = self._room_of(person)
-        count = person.rng.randint(*BURST)
-        await asyncio.gather(*(self._emit(person, self._new_send(person, conversation_id)) for _ in range(count)))
-
-    async def _emit(self, person: Person, send: Send) -> None:
-        """Send on the socket; what fails is tried again beside, or given up."""
-        connection, name = person.connection, person.name
-        if connection is None:
-            self._journal.count("send on socket", "not connected")
-            self._journal.sends.remove(send)
-            return
-        body = {"conversationId": send.conversation_id, "content": send.content}
-        if send.client_message_id is not None:
-            body["clientMessageId"] = send.client_message_id
-        send.emissions += 1
-        place = (name, send.conversation_id)
-        self._journal.emitted[place].append(send)
-        try:
-            answer = await person.ask(connection, "message:send", body)
-        except LostError:
-            self._journal.count("send on socket", "lost")
-            self._try_again(person, send)
-            return
-        if answer["ok"]:
-            self._journal.count("send on socket", "ok")
-            self._journal.acknowledged[place].append(send)
-            self._take_ack(send, answer["message"])
-        else:
-            self._refused(person, "send on socket", send.conversation_id, answer["error"])
-            if answer["error"]["code"] not in NOT_THERE:
-                self._try_again(person, send)
-
-    async def _send_over_rest(self, person: Person) -> None:
-        send = self._new_send(person, self._room_of(person))
-        if not await self._post(person, send):
-            self._try_again(person, send)
-
-    async def _post(self, person: Person, send: Send) -> bool:
-        """Send over REST; True where that settled it."""
-        body = {"content": send.content, "clientMessageId": send.client_message_id}
-        send.emissions += 1
-        path = f"/api/conversations/{send.conversation_id}/messages"
-        try:
-            status, answer = await self._world.rest(person, "POST", path, body)
-        except AWAY:
-            self._journal.count("send over REST", "lost")
-            return False
-        if status in {200, 201}:
-            self._journal.count("send over REST", "ok")
-            self._take_ack(send, answer)
-            return True
-        self._refused(person, "send over REST", send.conversation_id, answer)
-        return answer["code"] in NOT_THERE
-
-    def _take_ack(self, send: Send, message: dict[str, Any]) -> None:
-        if send.seq is not None and (send.seq, send.message_id) != (message["seq"], message["id"]):
-            self._journal.violation(
-                "a repeated send is answered with the first",
-                first=(send.seq, send.message_id),
-                then=(message["seq"], message["id"]),
-                conversation=send.conversation_id,
-            )
-        send.seq, send.message_id = message["seq"], message["id"]
-        self._journal.trace("acknowledged", content=send.content, id=send.conversation_id, seq=send.seq)
-
-    def _try_again(self, person: Person, send: Send) -> None:
-        if send.client_message_id is None or person.rng.random() < GIVES_UP:
-            return
-        task = asyncio.create_task(self._until_settled(person, send))
-        self.unsettled.add(task)
-        task.add_done_callback(self.unsettled.discard)
-
-    async def _until_settled(self, person: Person, send: Send) -> None:
-        while True:
-            await asyncio.sleep(person.rng.uniform(*RETRY_PAUSE))
-            if await self._post(person, send):
-                return
-
-    # Everything else
-
     def _room_of(self, person: Person) -> str:
-        return person.rng.choice(list(person.rooms))
+        return person.rng.choice(list(person.rooms.known))
 
     def _message_of(self, person: Person, *, own: bool) -> tuple[str, str, Said] | None:
         """Choose one of the latest messages that the person sees."""
         name = self._room_of(person)
         latest = [
             (name, message_id, said)
-            for message_id, said in list(person.rooms[name].messages.items())[-20:]
+            for message_id, said in list(person.rooms.known[name].messages.items())[-20:]
             if not said.is_deleted and (not own or said.sender_id == person.id)
         ]
         return person.rng.choice(latest) if latest else None
-
-    def _refused(self, person: Person, what: str, conversation_id: str | None, error: dict[str, Any]) -> None:
-        code = error["code"]
-        self._journal.count(what, code)
-        if code not in EXPECTED:
-            self._journal.violation("a good request is served", request=what, user=person.id, error=error)
-        if code in NOT_THERE:
-            person.note_refusal(what, code, conversation_id)
 
     async def _call(
         self, person: Person, what: str, method: str, path: str, body: Any = None, room: str = ""
@@ -210,7 +100,7 @@ class Work:
         if status < 300:
             self._journal.count(what, "ok")
             return answer
-        self._refused(person, what, None if what in {"edit", "delete", "react"} else room, answer)
+        person.refused(what, None if what in {"edit", "delete", "react"} else room, answer)
         return None
 
     async def _ask(self, person: Person, what: str, event: str, data: Any) -> Any:
@@ -224,12 +114,12 @@ class Work:
         if answer["ok"]:
             self._journal.count(what, "ok")
             return answer
-        self._refused(person, what, data.get("conversationId"), answer["error"])
+        person.refused(what, data.get("conversationId"), answer["error"])
         return None
 
     async def _edit(self, person: Person) -> None:
         if found := self._message_of(person, own=True):
-            content = f"{found[2].content[:40]}, {self._said} said"
+            content = f"{found[2].content[:40]}, {time.time():.3f}"
             if person.rng.random() < 0.5:
                 await self._call(person, "edit", "PATCH", f"/api/messages/{found[1]}", {"content": content})
             else:
@@ -269,7 +159,7 @@ class Work:
     async def _look(self, person: Person) -> None:
         """Read on over REST, where it must be whole: the events after a place are consecutive."""
         room = self._room_of(person)
-        after = max(person.rooms[room].held - person.rng.randint(0, 50), 0)
+        after = max(person.rooms.known[room].held - person.rng.randint(0, 50), 0)
         path = f"/api/conversations/{room}/events?after={after}"
         page = await self._call(person, "events", "GET", path, None, room)
         if page is not None:
@@ -289,7 +179,9 @@ class Work:
         self._journal.count("close the tab", "ok")
 
     def _open_group_of(self, person: Person) -> tuple[str, Room] | None:
-        groups = [one for one in person.rooms.items() if one[0] not in self._world.stable and one[1].owner_id]
+        groups = [
+            one for one in person.rooms.known.items() if one[0] not in self._world.stable and one[1].owner_id
+        ]
         return person.rng.choice(groups) if groups else None
 
     async def _add(self, person: Person) -> None:
@@ -316,20 +208,14 @@ class Work:
             await self._call(person, "rename", "PATCH", f"/api/conversations/{found[0]}", body)
 
     async def _create(self, person: Person) -> None:
-        if len(person.rooms) < 12:
+        if len(person.rooms.known) < 12:
             others = [one.id for one in person.rng.sample(self.people, 3)]
             body = {"type": person.rng.choice(["direct", "group"]), "participantIds": others}
             if body["type"] == "direct":
                 body["participantIds"] = [next(one.id for one in self.people if one is not person)]
             await self._call(person, "create", "POST", "/api/conversations", body)
 
-    async def say_once(self, person: Person) -> None:
-        """Send one message when all is well; it must be acknowledged at the first try."""
-        send = self._new_send(person, self._room_of(person))
-        if not await self._post(person, send) or send.seq is None:
-            self._journal.violation(
-                "all resumes by itself",
-                user=person.id,
-                request="send over REST",
-                conversation=send.conversation_id,
-            )
+    async def say_at_once(self) -> None:
+        """Have everybody send one message when all is well; it must be acknowledged at the first try."""
+        people = [person for person in self.people if person.rooms.known]
+        await asyncio.gather(*(self.sends.at_once(person, self._room_of(person)) for person in people))

@@ -18,6 +18,7 @@ from app.dev.embedded import EmbeddedServer
 from app.dev.postgres import start_postgres
 from app.dev.valkey import start_valkey
 from app.setting_types import Url
+from soak.journal import Journal
 from soak.links import Link, linked
 from soak.master import Master
 
@@ -103,14 +104,15 @@ class World:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[World]:
-    """Run a world for the length of a block, with its logs in `folder`."""
+async def running(journal: Journal) -> AsyncIterator[World]:
+    """Run a world for the length of a block, with its logs in the folder of the journal."""
+    folder = journal.folder
     async with AsyncExitStack() as stack:
         connector = aiohttp.TCPConnector(limit=0)
         http = await stack.enter_async_context(
             aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
         )
-        master = Master(await stack.enter_async_context(receiver()))
+        master = Master(await stack.enter_async_context(receiver()), journal)
         postgres = await asyncio.to_thread(start_postgres, folder / "postgres")
         world = World(folder, http, master, postgres, postgres)
         stack.callback(lambda: world.postgres.stop())  # noqa: PLW0108 - it is another after a restart
