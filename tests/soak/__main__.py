@@ -14,6 +14,7 @@ from soak.faults import Faults
 from soak.final import Final
 from soak.journal import Journal
 from soak.report import Progress, report
+from soak.told import Told
 from soak.work import Work
 from soak.world import World, running
 
@@ -79,13 +80,13 @@ async def _finish(world: World, journal: Journal, work: Work, progress: Progress
         person.is_wanted.set()
     await final.come_to_rest()
     await final.compare()
-    online = await final.close_tabs()
-    await final.check_presence(online)
-    await final.check_webhooks(online)
+    told = Told(world, journal, work)
+    online = await told.close_tabs()
+    await told.check_presence(online)
+    await told.check_webhooks(online)
     progress.sample()
     for (name, _), samples in progress.memory.items():
-        for promise, details in checks.check_memory(name, samples):
-            journal.violation(promise, **details)
+        journal.found(checks.check_memory(name, samples))
     await final.stop_processes()
 
 

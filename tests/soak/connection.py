@@ -6,7 +6,7 @@ silence, and never mends what the service sends.
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -79,7 +79,7 @@ class Connection:
             await self.close()
             raise
         if transport == "upgrade":
-            self._run(self._upgrade())
+            self._run(self._upgrade)
 
     def _raise_if_over(self) -> None:
         if self.over.done():
@@ -96,8 +96,8 @@ class Connection:
         self._polls = True
         async with self._http.get(self._url + "polling", raise_for_status=True) as response:
             self._take(await response.text())
-        self._run(self._poll())
-        self._run(self._post())
+        self._run(self._poll)
+        self._run(self._post)
 
     async def _read_websocket(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         while True:
@@ -149,7 +149,7 @@ class Connection:
             post.cancel()
         self._socket = socket
         await socket.send_str("5")
-        self._run(self._write_websocket(socket))
+        self._run(self._write_websocket, socket)
         await self._read_websocket(socket)
 
     def _take(self, packet: Any) -> None:
@@ -219,10 +219,10 @@ class Connection:
                 async with asyncio.timeout(1):
                     await self._socket.close()
 
-    def _run(self, work: Any) -> None:
+    def _run(self, work: Callable[..., Awaitable[None]], *arguments: Any) -> None:
         async def supervised() -> None:
             try:
-                await work
+                await work(*arguments)
             except (LostError, *AWAY) as error:
                 self._end(None, error)
             except RefusedError as error:

@@ -1,12 +1,8 @@
 """The end of a soak: all is mended, all comes to rest, and everybody must agree."""
 
 import asyncio
-import json
 import signal
-import time
-from collections.abc import Awaitable, Callable
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 from pods import Pod
@@ -16,8 +12,8 @@ from soak import checks
 from soak.checks import Stored
 from soak.connection import AWAY
 from soak.journal import Journal
-from soak.master import Subject
 from soak.model import Json, Room, difference
+from soak.within import within
 from soak.work import Work
 from soak.world import World
 
@@ -26,8 +22,6 @@ READY_WITHIN = 30.0
 CONNECTED_WITHIN = 30.0
 SETTLED_WITHIN = 30.0
 DELIVERED_WITHIN = 15.0
-PRESENCE_WITHIN = 75.0
-TOLD_WITHIN = 75.0
 
 HEADS = "SELECT conversation_id, last_seq, last_message_seq FROM conversation_heads"
 SEQS = """
@@ -36,7 +30,6 @@ UNION ALL SELECT conversation_id, seq, false FROM events
 """
 MESSAGES = "SELECT id, conversation_id, seq, sender_id, client_message_id, content, deleted_at FROM messages"
 PARTICIPANTS = "SELECT conversation_id, user_id FROM participants ORDER BY 1, 2"
-REACTED = "SELECT message_id, seq, data FROM events WHERE event = 'reaction:added'"
 STUCK = """
 SELECT pid, state, wait_event_type, left(query, 200) AS query, now() - xact_start AS age FROM pg_stat_activity
 WHERE application_name = 'chat-service' AND (
@@ -44,12 +37,6 @@ WHERE application_name = 'chat-service' AND (
     OR wait_event_type = 'Lock' AND state_change < now() - interval '2 seconds'
 )
 """
-UNDELIVERED = """
-SELECT id, event, state, attempts, due_at, last_error FROM webhooks WHERE state IN ('new', 'due')
-    AND conversation_id IS NOT NULL
-"""
-DEAD = "SELECT id, event, attempts, last_error FROM webhooks WHERE state = 'dead' AND conversation_id IS NOT NULL"
-PRESENCE = "SELECT * FROM webhooks WHERE conversation_id IS NULL AND user_id = $1 ORDER BY seq DESC LIMIT 5"
 
 
 class Final:
@@ -60,21 +47,6 @@ class Final:
         self._journal = journal
         self._work = work
 
-    def _found(self, found: checks.Found) -> None:
-        for promise, details in found:
-            self._journal.violation(promise, **details)
-
-    async def _within(self, seconds: float, promise: str, condition: Callable[[], Awaitable[list[Any]]]) -> None:
-        """Wait until a list of what is not yet so is empty."""
-        began = time.monotonic()
-        while left := await condition():
-            if time.monotonic() > began + seconds:
-                for one in left[:20]:
-                    self._journal.violation(promise, after=f"{seconds:g} s", left=one)
-                return
-            await asyncio.sleep(0.2)
-        self._journal.notes.append(f"{promise}: after {time.monotonic() - began:.1f} s")
-
     async def come_to_rest(self) -> None:
         """Wait until all run, are connected, and know the outcome of all that they did."""
         for member in self._world.members:
@@ -82,9 +54,9 @@ class Final:
             if process is not None and process.returncode is not None:
                 self._journal.violation("a process goes on", process=member.name, code=process.returncode)
                 await member.process.start(ready=False)
-        await self._within(READY_WITHIN, "every process is ready", self._not_ready)
-        await self._within(CONNECTED_WITHIN, "every client is connected and complete", self._not_complete)
-        await self._within(SETTLED_WITHIN, "every send is settled", self._unsettled)
+        await within(self._journal, READY_WITHIN, "every process is ready", self._not_ready)
+        await within(self._journal, CONNECTED_WITHIN, "every client is connected and complete", self._not_complete)
+        await within(self._journal, SETTLED_WITHIN, "every send is settled", self._unsettled)
         await self._work.say_at_once()
 
     async def _not_ready(self) -> list[str]:
@@ -129,7 +101,7 @@ class Final:
                     and ((room := person.rooms.known.get(name)) is None or room.held < seq)
                 ]
 
-            await self._within(DELIVERED_WITHIN, "every change reaches everybody", behind)
+            await within(self._journal, DELIVERED_WITHIN, "every change reaches everybody", behind)
             for person in self._work.people:
                 for name in person.rooms.known:
                     if person.id not in inside.get(name, ()):
@@ -168,9 +140,14 @@ class Final:
         base = f"{pod.http}/api/conversations/{name}"
 
         async def get(url: str) -> Json:
-            async with asyncio.timeout(15), self._world.http.get(url, headers=headers) as response:
-                assert response.status == 200, await response.text()
-                return dict(await response.json())
+            while True:
+                async with asyncio.timeout(15), self._world.http.get(url, headers=headers) as response:
+                    if response.status == 200:
+                        return dict(await response.json())
+                    self._journal.violation(
+                        "all resumes by itself", request=url, status=response.status, answer=await response.text()
+                    )
+                await asyncio.sleep(1)
 
         conversation, messages, query = await get(base), [], "?limit=100"
         while True:
@@ -187,74 +164,12 @@ class Final:
         for name, entries in seqs.items():
             if name in heads:
                 head = heads[name]
-                self._found(checks.check_seqs(name, head["last_seq"], head["last_message_seq"], entries))
+                self._journal.found(checks.check_seqs(name, head["last_seq"], head["last_message_seq"], entries))
         stored = [_stored(row) for row in await database.fetch(MESSAGES)]
-        self._found(checks.check_sends(self._journal.sends, stored))
-        self._found(checks.check_order(self._journal.emitted, self._journal.acknowledged, stored))
+        self._journal.found(checks.check_sends(self._journal.sends, stored))
+        self._journal.found(checks.check_order(self._journal.emitted, self._journal.acknowledged, stored))
         for row in await database.fetch(STUCK):
             self._journal.violation("no session is stuck in a transaction", **dict(row))
-
-    async def close_tabs(self) -> set[str]:
-        """Let every other person go offline; gives who stays."""
-        leaving = self._work.people[::2]
-        await asyncio.gather(*(person.close_tab() for person in leaving))
-        return {person.id for person in self._work.people} - {person.id for person in leaving}
-
-    async def check_presence(self, online: set[str]) -> None:
-        await self._within(PRESENCE_WITHIN, "every pod knows who is online", lambda: self._wrong_presence(online))
-
-    async def _wrong_presence(self, online: set[str]) -> list[str]:
-        """Ask every pod about everybody, through conversations that all people are in."""
-        wrong: list[str] = []
-        for number, pod in enumerate(self._world.pods):
-            said: dict[str, bool] = {}
-            for person in self._work.people:
-                room = next((name for name in person.rooms.known if name in self._world.stable), None)
-                if room is None or person.id in said:
-                    continue
-                try:
-                    status, answer = await self._world.rest(
-                        person, "GET", f"/api/conversations/{room}/presence", None, pod
-                    )
-                except AWAY:
-                    status, answer = 0, None
-                if status != 200:
-                    return [f"pod {number} answers {status} {answer}"]
-                said |= {one["userId"]: one["online"] for one in answer["participants"]}
-            wrong += [
-                f"pod {number} says {user} is {'online' if is_online else 'offline'}"
-                for user, is_online in sorted(said.items())
-                if is_online != (user in online)
-            ]
-        return wrong
-
-    async def check_webhooks(self, online: set[str]) -> None:
-        """Wait until everything is delivered; then compare with what was committed."""
-        database = await asyncpg.connect(self._world.postgres.url)
-        users = {person.id for person in self._work.people}
-        attempts = self._world.master.attempts
-        try:
-
-            async def undelivered() -> list[Any]:
-                return [dict(row) for row in await database.fetch(UNDELIVERED)]
-
-            async def wrong_presence() -> list[Any]:
-                found = checks.check_presence_webhooks(attempts, online, users)
-                return [details for promise, details in found if promise.startswith("the last")]
-
-            await self._within(TOLD_WITHIN, "every webhook is delivered", undelivered)
-            await self._within(TOLD_WITHIN, "the master knows who is online", wrong_presence)
-            for wrong in await wrong_presence():
-                rows = await database.fetch(PRESENCE, wrong["user"])
-                self._journal.trace("webhooks of presence", user=wrong["user"], rows=[dict(row) for row in rows])
-            for row in await database.fetch(DEAD):
-                self._journal.violation("no webhook dies", **dict(row))
-            self._found(checks.check_webhooks(attempts, await _committed(database)))
-        finally:
-            await database.close()
-        self._found(checks.check_webhook_order(attempts, self._journal.faults))
-        found = checks.check_presence_webhooks(attempts, online, users)
-        self._found((promise, details) for promise, details in found if not promise.startswith("the last"))
 
     async def stop_processes(self) -> None:
         """End every process as Kubernetes does, and read what they logged."""
@@ -268,7 +183,7 @@ class Final:
             if code != 0:
                 self._journal.violation("SIGTERM ends a process with exit code 0", process=member.name, code=code)
             lines = member.process.log.read_text(errors="replace").splitlines()
-            self._found(checks.check_log(member.name, lines))
+            self._journal.found(checks.check_log(member.name, lines))
             for line in lines:
                 if '"level":"WARNING"' in line:
                     self._journal.count("warning", member.name)
@@ -288,19 +203,3 @@ def _stored(row: Any) -> Stored:
         # An edit appends to what was first said, behind a comma.
         None if row["deleted_at"] else row["content"].partition(",")[0],
     )
-
-
-async def _committed(database: asyncpg.Connection) -> set[Subject]:
-    """List what the master has to be told."""
-    found: set[Subject] = set()
-    for row in await database.fetch("SELECT id, deleted_at FROM messages"):
-        found.add(("message.created", ids.to_wire(ids.MESSAGE, row["id"])))
-        if row["deleted_at"]:
-            found.add(("message.deleted", ids.to_wire(ids.MESSAGE, row["id"])))
-    for row in await database.fetch("SELECT id FROM conversations"):
-        found.add(("conversation.created", ids.to_wire(ids.CONVERSATION, UUID(str(row["id"])))))
-    for row in await database.fetch(REACTED):
-        data = json.loads(row["data"])
-        message_id = ids.to_wire(ids.MESSAGE, row["message_id"])
-        found.add(("reaction.added", message_id, data["userId"], data["emoji"], row["seq"]))
-    return found

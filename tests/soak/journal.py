@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,6 +87,11 @@ class Journal:
         self.violations_by_promise[promise] += 1
         if self.violations_by_promise[promise] <= KEPT_OF_A_KIND:
             self.violations.append(Violation(promise, details, time.time()))
+
+    def found(self, found: Iterable[tuple[str, dict[str, Any]]]) -> None:
+        """Take in what a check yields."""
+        for promise, details in found:
+            self.violation(promise, **details)
 
     @contextmanager
     def fault(self, kind: str, target: str) -> Iterator[None]:

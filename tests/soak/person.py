@@ -8,6 +8,7 @@ from typing import Any
 from clients import token
 
 from soak.connection import AWAY, TRANSPORTS, Connection, LostError, RefusedError, SilenceError
+from soak.fleeting import PRESENCE, Fleeting
 from soak.journal import Journal
 from soak.rooms import Rooms
 from soak.world import World
@@ -29,6 +30,7 @@ class Person:
         self.journal = journal
         self.rng = rng
         self.rooms = Rooms(self, journal)
+        self.fleeting = Fleeting()
         self.connection: Connection | None = None
         self.name = ""
         # Cleared while the tab is closed.
@@ -73,6 +75,7 @@ class Person:
             self.rooms.forget_all()
             self.journal.trace("reload", user=self.id)
         self.rooms.begin()
+        self.fleeting = Fleeting()
         await connection.open(transport)
         if not self.is_wanted.is_set():
             await connection.close()
@@ -102,8 +105,12 @@ class Person:
     def _hear(self, event: str, data: Any) -> None:
         if event == "error":
             self.journal.count("error event", data.get("code", "?"))
-        else:
-            self.rooms.hear(event, data)
+            return
+        if complaint := self.fleeting.hear(event, data):
+            self.journal.violation("each change of presence comes once", connection=self.name, complaint=complaint)
+        if event in PRESENCE:
+            self.journal.trace("heard", connection=self.name, event=event, data=data)
+        self.rooms.hear(event, data)
 
     async def get(self, path: str, conversation_id: str | None = None) -> Any:
         """Read until there is an answer; None for 403 and 404."""
@@ -122,6 +129,9 @@ class Person:
                     "a good request is served", request=f"GET {path}", status=status, answer=answer
                 )
             await asyncio.sleep(RETRY_PAUSE)
+
+    def left(self, conversation_id: str) -> None:
+        self.fleeting.leave(conversation_id)
 
     def note_refusal(self, request: str, status: int | str, conversation_id: str | None) -> None:
         """Complain of a refusal where nobody ever leaves."""

@@ -6,6 +6,7 @@ import pytest
 
 from soak import checks
 from soak.checks import Stored
+from soak.fleeting import Fleeting
 from soak.journal import Send, Window
 from soak.master import Attempt
 from soak.model import Room, difference
@@ -206,6 +207,21 @@ def test_what_was_sent_before_ones_removal_must_not_come_again_after_it():
     stream = Stream(ME)
     complaints(stream, change(1), change(2, "participant:removed", userId=ME), ("conversation:new", {"id": ROOM}))
     assert stream.hear(*change(2, "participant:removed", userId=ME))
+
+
+def test_typing_that_never_ends_and_presence_that_is_repeated_or_wrong_are_complained_of():
+    fleeting = Fleeting()
+    started = {"conversationId": ROOM, "userId": "user-2", "isTyping": True}
+    assert fleeting.hear("user:typing", started) is None
+    assert fleeting.typing == [(ROOM, "user-2")]
+    fleeting.hear("user:typing", {**started, "isTyping": False})
+    assert fleeting.typing == []
+    came = {"userId": "user-2", "transition": 5}
+    assert fleeting.hear("user:online", came) is None
+    assert fleeting.hear("user:offline", came)
+    assert fleeting.wrong(online={"user-2"}, users={"user-2"})
+    assert not fleeting.wrong(online=set(), users={"user-2"})
+    assert not fleeting.wrong(online={"user-2"}, users={"user-3"})
 
 
 def loaded():
