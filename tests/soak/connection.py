@@ -89,8 +89,8 @@ class Connection:
     async def _open_websocket(self) -> None:
         self._socket = await self._http.ws_connect(self._url + "websocket", max_msg_size=0)
         self._take((await self._socket.receive()).data)
-        self._run(self._read_websocket(self._socket))
-        self._run(self._write_websocket(self._socket))
+        self._run(self._read_websocket, self._socket)
+        self._run(self._write_websocket, self._socket)
 
     async def _open_polling(self) -> None:
         self._polls = True

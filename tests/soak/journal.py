@@ -69,6 +69,8 @@ class Journal:
     refused_connects: int = 0
     longest_outage: float = 0.0
     notes: list[str] = field(default_factory=list)
+    # What the end of the run is waiting for.
+    awaited: str = ""
 
     def __post_init__(self) -> None:
         self._trace = (self.folder / "trace.jsonl").open("a", buffering=1 << 16)

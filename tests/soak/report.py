@@ -39,6 +39,7 @@ class Progress:
             f"{self._journal.acked:6} messages acknowledged  {self._journal.deliveries:7} deliveries checked  "
             f"{len(self._journal.faults):4} faults  {sum(self._journal.violations_by_promise.values())} violations"
             + (f"  now: {', '.join(under_way)}" if under_way else "")
+            + (f"  waiting: {self._journal.awaited}" if self._journal.awaited else "")
         )
 
 

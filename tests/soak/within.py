@@ -15,6 +15,7 @@ async def within(
 ) -> None:
     """Wait until the list of what is not yet so is empty; what is still in it in the end breaks the promise."""
     began = time.monotonic()
+    journal.awaited = promise
     while left := await missing():
         if time.monotonic() > began + seconds:
             for one in left[:SHOWN]:
