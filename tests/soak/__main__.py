@@ -13,6 +13,7 @@ from soak import checks
 from soak.faults import Faults
 from soak.final import Final
 from soak.journal import Journal
+from soak.punctual import Punctual
 from soak.report import Progress, report
 from soak.told import Told
 from soak.work import Work
@@ -57,6 +58,7 @@ async def soak(journal: Journal, seconds: float, seed: int) -> None:
             showing = group.create_task(_show(progress))
             living = [group.create_task(person.live()) for person in work.people]
             working = [group.create_task(work.go_on(person)) for person in work.people]
+            watching = group.create_task(Punctual(world, journal, work.people).watch())
             faults = Faults(world, journal, seed)
             breaking = group.create_task(faults.go_on())
             try:
@@ -69,7 +71,7 @@ async def soak(journal: Journal, seconds: float, seed: int) -> None:
                 task.cancel()
             await breaking
             await _finish(world, journal, work, progress)
-            for task in (*living, showing):
+            for task in (*living, showing, watching):
                 task.cancel()
         report(world, journal, progress, seed)
 

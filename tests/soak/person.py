@@ -32,7 +32,8 @@ class Person:
         self.rooms = Rooms(self, journal)
         self.fleeting = Fleeting()
         self.connection: Connection | None = None
-        self.name = ""
+        # Of the connection, and where it goes.
+        self.name = self.base = ""
         # Cleared while the tab is closed.
         self.is_wanted = asyncio.Event()
         self.is_wanted.set()
@@ -69,8 +70,8 @@ class Person:
     async def _one_connection(self) -> None:
         self._connects += 1
         self.name = f"{self.id}#{self._connects}"
-        base, transport = self.world.somewhere_to_connect(self.rng), self.rng.choice(TRANSPORTS)
-        connection = Connection(self.world.http, base, self.token, self._hear)
+        self.base, transport = self.world.somewhere_to_connect(self.rng), self.rng.choice(TRANSPORTS)
+        connection = Connection(self.world.http, self.base, self.token, self._hear)
         if self._connects > 1 and self.rng.random() < RELOADS:
             self.rooms.forget_all()
             self.journal.trace("reload", user=self.id)
@@ -82,7 +83,9 @@ class Person:
             return
         self.connection = connection
         self.journal.connects += 1
-        self.journal.trace("connected", connection=self.name, base=base, transport=transport, sid=connection.sid)
+        self.journal.trace(
+            "connected", connection=self.name, base=self.base, transport=transport, sid=connection.sid
+        )
         if self._lost_at is not None:
             self.journal.longest_outage = max(self.journal.longest_outage, time.monotonic() - self._lost_at)
         catching_up = asyncio.create_task(self.rooms.catch_up(connection))

@@ -10,6 +10,7 @@ from soak.fleeting import Fleeting
 from soak.journal import Send, Window
 from soak.master import Attempt
 from soak.model import Room, difference
+from soak.punctual import Reached, is_excused
 from soak.stream import Stream
 
 ROOM, ME = "conv_1", "user-1"
@@ -164,6 +165,24 @@ def test_memory_that_grows_is_complained_of():
     steady = [100 << 20] * 9
     assert not list(checks.check_memory("pod-0", steady))
     assert list(checks.check_memory("pod-0", [*steady, (100 << 20) + checks.MEMORY_BOUND + 1]))
+
+
+def test_what_is_known_to_be_reached_at_a_time_is_the_last_before_it():
+    reached = Reached()
+    for at, seq in ((1.0, 4), (2.0, 5), (2.5, 5), (9.0, 7)):
+        reached.note(ROOM, seq, at)
+    assert [reached.by(ROOM, at) for at in (0.5, 1.0, 3.0, 9.5)] == [0, 4, 5, 7]
+
+
+def test_lateness_is_excused_by_postgresql_and_by_the_clients_own_pod_alone():
+    def excused(target, end=20.0):
+        return is_excused("pod-1", 10.0, [Window("stall", target, 1.0, end)])
+
+    assert excused("pod-1")
+    assert excused("pod-1 to PostgreSQL")
+    assert excused("PostgreSQL")
+    assert not excused("PostgreSQL", end=9.0)
+    assert not any(map(excused, ["Redis", "pod-1 to Redis", "pod-2", "pod-2 to PostgreSQL", "worker-1"]))
 
 
 def change(seq, event="message:new", **more):
