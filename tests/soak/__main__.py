@@ -48,8 +48,15 @@ def main() -> None:
 async def soak(journal: Journal, seconds: float, seed: int) -> None:
     """Run one soak; what it finds is in the journal. Ctrl-C ends the faults, and the checks follow."""
     ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def end(number: signal.Signals) -> None:
+        ended.set()
+        # The second one ends it at once.
+        loop.remove_signal_handler(number)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+        loop.add_signal_handler(number, end, number)
     async with running(journal) as world:
         progress = Progress(world, journal)
         work = Work(world, journal, seed)

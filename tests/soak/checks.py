@@ -1,5 +1,6 @@
 """The promises as pure functions over what was seen: each yields what broke it."""
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -173,13 +174,22 @@ def check_log(name: str, lines: Iterable[str]) -> Found:
     times: Counter[str] = Counter()
     for line in lines:
         if any(sign in line for sign in ERRORS):
-            # Without the time, the addresses and the numbers it is the same as the one before.
-            kind = re.sub(r"\d+|0x[0-9a-f]+|(conv|msg)_\w+", "", line)
+            kind = _kind(line)
             first.setdefault(kind, line)
             times[kind] += 1
     for kind, line in first.items():
         text = line if len(line) < 1200 else f"{line[:400]} … {line[-800:]}"
         yield "nothing logs an error", {"process": name, "times": times[kind], "text": text}
+
+
+def _kind(line: str) -> str:
+    """Tell what an entry is about: its last line, without addresses, ids and numbers."""
+    try:
+        entry = json.loads(line)
+        text = entry["logger"] + (entry.get("exception") or entry["message"]).strip().splitlines()[-1]
+    except (ValueError, KeyError):
+        text = line
+    return re.sub(r"0x[0-9a-f]+|(conv|msg)_\w+|\d+", "", text)
 
 
 def check_memory(name: str, samples: Sequence[int]) -> Found:
