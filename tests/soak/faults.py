@@ -13,7 +13,7 @@ import redis.asyncio
 
 from soak.journal import Journal
 from soak.links import Link
-from soak.world import Member, World
+from soak.world import PODS, Member, World
 
 AT_ONCE = 3
 PAUSE = 1.2
@@ -83,8 +83,11 @@ class Faults:
 
     @asynccontextmanager
     async def _some_process(self, rng: random.Random, kind: str) -> Any:
-        """Take a process that nothing else has in its hands; None where there is none."""
-        free = [member for member in self._world.members if not member.busy.locked()]
+        """Take a process that nothing else has in its hands, but never the last pod; None where there is none."""
+        pods, workers = self._world.members[:PODS], self._world.members[PODS:]
+        free = [member for member in workers if not member.busy.locked()]
+        if len(free_pods := [member for member in pods if not member.busy.locked()]) > 1:
+            free += free_pods
         member = rng.choice(free) if free else None
         if member is None:
             yield None
