@@ -87,7 +87,9 @@ class Person:
             "connected", connection=self.name, base=self.base, transport=transport, sid=connection.sid
         )
         if self._lost_at is not None:
-            self.journal.longest_outage = max(self.journal.longest_outage, time.monotonic() - self._lost_at)
+            outage = time.monotonic() - self._lost_at
+            self.journal.trace("outage", user=self.id, seconds=round(outage, 1))
+            self.journal.longest_outage = max(self.journal.longest_outage, outage)
         catching_up = asyncio.create_task(self.rooms.catch_up(connection))
         try:
             await asyncio.wait([connection.over])

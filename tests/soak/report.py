@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 
 import psutil  # type: ignore[import-untyped]
 
+from soak.checks import MEMORY_BOUND
 from soak.journal import Journal
 from soak.world import World
 
@@ -62,9 +63,8 @@ def report(world: World, journal: Journal, progress: Progress, seed: int) -> Non
     _say(f"  webhooks         {len(world.master.attempts)} attempts")
     for (name, _), samples in progress.memory.items():
         if len(samples) > 5:
-            _say(
-                f"  memory           {name}: {samples[0] // MIB} MiB at first, {samples[-1] // MIB} MiB in the end"
-            )
+            first, last, bound = samples[0] // MIB, samples[-1] // MIB, MEMORY_BOUND // MIB
+            _say(f"  memory           {name}: {first} MiB at first, {last} MiB in the end, bound +{bound} MiB")
     for note in journal.notes:
         _say(f"  {note}")
     _say("")

@@ -112,6 +112,8 @@ async def running(journal: Journal) -> AsyncIterator[World]:
         http = await stack.enter_async_context(
             aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
         )
+        # A poll that is repeated unseen loses what the first one was answered; socket.io-client repeats none.
+        http._retry_connection = False
         master = Master(await stack.enter_async_context(receiver()), journal)
         postgres = await asyncio.to_thread(start_postgres, folder / "postgres")
         world = World(folder, http, master, postgres, postgres)
