@@ -132,15 +132,17 @@ class Connection:
     async def _upgrade(self) -> None:
         """Move to a WebSocket, as socket.io-client does; where that cannot be had, polling goes on."""
         poll, post = self._tasks[:2]
+        socket = None
         try:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT):
                 socket = await self._http.ws_connect(f"{self._url}websocket&sid={self.sid}", max_msg_size=0)
                 await socket.send_str("2probe")
-                message = await socket.receive()
+                is_answered = (await socket.receive()).data == "3probe"
         except AWAY:
-            return
-        if message.data != "3probe":
-            await socket.close()
+            is_answered = False
+        if socket is None or not is_answered:
+            if socket is not None:
+                await _close(socket)
             return
         self._polls = False
         # The service answers the pending poll, so that nothing is under way when the transport changes.
@@ -215,9 +217,7 @@ class Connection:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._socket is not None:
-            with suppress(*AWAY):
-                async with asyncio.timeout(1):
-                    await self._socket.close()
+            await _close(self._socket)
 
     def _run(self, work: Callable[..., Awaitable[None]], *arguments: Any) -> None:
         async def supervised() -> None:
@@ -245,3 +245,9 @@ class Connection:
                 asked.set_exception(LostError(f"the connection ended: {self.why}"))
                 asked.exception()
         self._asked.clear()
+
+
+async def _close(socket: aiohttp.ClientWebSocketResponse) -> None:
+    with suppress(*AWAY):
+        async with asyncio.timeout(1):
+            await socket.close()
