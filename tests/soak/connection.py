@@ -16,8 +16,8 @@ HANDSHAKE_TIMEOUT = 10.0
 POST_TIMEOUT = 15.0
 # The service ends the transport of who has said goodbye within a second.
 GOODBYE_TIMEOUT = 2.0
-# Longer than a pod stands still at most, and than any deadline of the service.
-ACK_TIMEOUT = 30.0
+# Longer than a pod stands still, twice, and than any deadline of the service.
+ACK_TIMEOUT = 60.0
 PACKETS_PER_POST = 16
 SEPARATOR = "\x1e"
 TRANSPORTS = ("websocket", "polling", "upgrade")
