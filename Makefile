@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BENCH := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-browser test-chart test-image chart lint check bench bench-full lock clean
+.PHONY: help install run test test-browser test-chart test-image chart soak soak-models lint check bench bench-full lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,12 @@ test-chart: install ## Run the tests of the chart and of what belongs to it, by 
 
 test-image: install ## Build the image and run the tests of it, with buildah, as root
 	$(BIN)/python -m pytest -m image
+
+soak: install ## Break everything at random under mixed work and check every promise (ten minutes, or SOAK_SECONDS)
+	@PYTHONPATH=tests:tests/cluster:tests/webhooks exec $(BIN)/python -m soak --seconds $(or $(SOAK_SECONDS),600) $(if $(SOAK_SEED),--seed $(SOAK_SEED)) $(if $(SOAK_KEEP),--keep)
+
+soak-models: install ## Run the state machines for longer than the tests do
+	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/models --timeout 3600
 
 chart: install ## Renew the table in the chart's README
 	$(BIN)/python helm/readme.py
