@@ -51,6 +51,7 @@ def new_engine(supervisor: Supervisor) -> Engine:
 
     async def forget(session: Session) -> None:
         session.socket = None
+        made.anonymous.leave(session)
 
     made.on_message, made.on_end = echo, forget
     return made
