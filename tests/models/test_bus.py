@@ -117,6 +117,12 @@ class Pubsub(RuleBasedStateMachine):
         self.tasks.append(self.loop.create_task(self.bus.unsubscribe(channels)))
         self.run()
 
+    @rule(channel=st.sampled_from(CHANNELS))
+    def want_again_at_once(self, channel: str) -> None:
+        self.subscribe([channel])
+        self.unsubscribe([channel])
+        self.subscribe([channel])
+
     @rule()
     def give_up_waiting(self) -> None:
         for task in list(self.waiting)[:1]:
