@@ -96,24 +96,26 @@ def unavailable(error: Exception) -> Exception:
 def note(error: Exception) -> None:
     """Count an error that says that PostgreSQL is away; one warning is logged until it is over."""
     cause = error.__cause__ if isinstance(error, RolledBackError) else error
-    sqlstate = getattr(cause, "sqlstate", None)
+    sqlstate: str = getattr(cause, "sqlstate", None) or ""
     metrics.of(metrics.DATABASE_ERRORS, _label(sqlstate)).inc()
-    kind = sqlstate or "away"
+    is_gone = not sqlstate or sqlstate.startswith(("08", "57P"))
+    kind = "away" if is_gone else sqlstate
     now = time.monotonic()
     is_told = now - _met.get(kind, -CALM) < CALM
     _met[kind] = now
     if is_told:
         return
     # The message alone: a detail may quote what somebody wrote.
-    reason = str(cause.args[0]) if cause is not None and cause.args else type(cause).__name__
-    if sqlstate is None or sqlstate.startswith(("08", "28", "3D", "57P")):
-        _log.warning("PostgreSQL is away: %s", str(cause) if isinstance(cause, OSError) else reason)
+    said = cause.args[0] if isinstance(cause, asyncpg.PostgresError) else cause
+    reason = str(said) or type(cause).__name__
+    if is_gone or isinstance(cause, REFUSED):
+        _log.warning("PostgreSQL is away: %s", reason)
     else:
         _log.warning("PostgreSQL refuses for a while (%s): %s", sqlstate, reason)
 
 
-def _label(sqlstate: str | None) -> str:
+def _label(sqlstate: str) -> str:
     """Give few values: the class of an SQLSTATE."""
-    if sqlstate is None:
+    if not sqlstate:
         return "none"
     return sqlstate[:2] if sqlstate[:2] in _CLASSES else "unknown"

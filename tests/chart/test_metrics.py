@@ -37,6 +37,7 @@ METRICS = {
     "chat_webhook_breaker_open": "gauge",
     "chat_webhook_worker_missing": "gauge",
     "chat_loop_failures_total": "counter",
+    "chat_database_errors_total": "counter",
 }
 
 
