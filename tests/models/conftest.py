@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile(
     "models",
-    max_examples=80,
+    max_examples=120,
     stateful_step_count=40,
     derandomize=True,
     database=None,

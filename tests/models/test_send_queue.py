@@ -16,7 +16,7 @@ import pytest
 from clockwork import Clockwork
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from hypothesis.strategies import booleans, floats, integers, lists, none, sampled_from, tuples
+from hypothesis.strategies import floats, integers, lists, none, sampled_from, tuples
 
 from app import database, ids, send_queue
 from app.errors import ServiceUnavailable
@@ -58,6 +58,8 @@ class Sent(Submission):
         self.put_at = machine.loop.now
         self.seq: int | None = None
         self.is_answered = False
+        # Whether a statement found its conversation held.
+        self.is_held = False
         # Whether a statement with it came to an end that tells nothing.
         self.is_unknown = False
 
@@ -80,6 +82,14 @@ class Statement:
 
     def conversations(self) -> set[UUID]:
         return {sent.message.conversation_id for sent in self.sent}
+
+
+def is_under_way(statement: Statement) -> bool:
+    return bool(statement.sent) and not statement.is_executed and not statement.done.done()
+
+
+def is_executed(statement: Statement) -> bool:
+    return statement.is_executed and not statement.done.done()
 
 
 class FakeDatabase:
@@ -123,6 +133,9 @@ class FakeDatabase:
         assert len(statement.sent) <= LIMITS["MAX_BATCH"]
         assert not any(sent.is_abandoned for sent in statement.sent), "what was abandoned is written"
         assert not any(sent.is_answered for sent in statement.sent), "what was answered is written"
+        assert statement.waits or not any(sent.is_held for sent in statement.sent), "held, and not waited for"
+        for sent in statement.sent:
+            sent.is_held = False
         named = [(*sent.message[1:3], sent.message.client_message_id) for sent in statement.sent]
         named = [name for name in named if name[2] is not None]
         assert len(named) == len(set(named)), "two under one id in one statement"
@@ -134,7 +147,7 @@ class FakeDatabase:
 
     def can_execute(self, statement: Statement) -> bool:
         is_free = not statement.waits or statement.conversations().isdisjoint(self.locked)
-        return bool(statement.sent) and not statement.is_executed and is_free and not statement.done.done()
+        return is_free and is_under_way(statement)
 
     def execute(self, statement: Statement) -> None:
         """Run a statement and commit it; its answer is still to come."""
@@ -206,10 +219,11 @@ class Sending(RuleBasedStateMachine):
             min_size=1,
             max_size=6,
         ),
+        turns=integers(1, 4),
     )
-    def put(self, burst) -> None:
+    def put(self, burst, turns) -> None:
         self.loop.call_soon(lambda: [self.put_one(*one) for one in burst])
-        self.loop.turn()
+        self.loop.turn(turns)
 
     def put_one(self, conversation_id, sender, name, content, echoes) -> None:
         fingerprint = None if name is None else b"x"
@@ -282,75 +296,72 @@ class Sending(RuleBasedStateMachine):
 
     # What PostgreSQL does
 
-    def pick(self, number: int, is_meant) -> Statement | None:
-        found = [statement for statement in self.database.running if is_meant(statement)]
-        return found[number % len(found)] if found else None
+    @precondition(lambda self: self.database.running)
+    @rule(
+        steps=lists(
+            tuples(integers(0, 7), sampled_from(range(20)), sampled_from(FAILURES), integers(0, 4)),
+            min_size=1,
+            max_size=8,
+        )
+    )
+    def go_on(self, steps) -> None:
+        """Let statements take their next steps; with bad luck one fails there."""
+        for number, luck, failure, turns in steps:
+            if self.database.running:
+                self.step(self.database.running[number % len(self.database.running)], luck, failure)
+            self.loop.turn(turns)
 
-    @rule(number=integers(0, 7), error=sampled_from([None, None, None, OSError, TimeoutError]))
-    def connect(self, number, error) -> None:
-        statement = self.pick(number, lambda one: not one.connected.done())
-        if statement is not None and error is None:
-            statement.connected.set_result(None)
-        elif statement is not None:
-            statement.connected.set_exception(error("away"))
-
-    @rule(number=integers(0, 7), is_answered=booleans())
-    def execute(self, number, is_answered) -> None:
-        statement = self.pick(number, self.database.can_execute)
-        if statement is not None:
+    def step(self, statement: Statement, luck: int, failure: type[Exception]) -> None:
+        if not statement.connected.done():
+            if luck == 0:
+                statement.connected.set_exception(failure("away"))
+            else:
+                statement.connected.set_result(None)
+        elif is_executed(statement):
+            (self.lose if luck == 0 else self.reply)(statement)
+        elif self.database.can_execute(statement) and luck > 0:
             self.database.execute(statement)
-            if is_answered:
+            if luck == 1:
+                self.lose(statement)
+            elif luck == 2:
+                statement.task.cancel()
+            elif luck > 4:
                 self.reply(statement)
-
-    @rule(number=integers(0, 7))
-    def answer(self, number) -> None:
-        statement = self.pick(number, lambda one: one.is_executed and not one.done.done())
-        if statement is not None:
-            self.reply(statement)
+        elif is_under_way(statement) and luck == 0:
+            statement.done.set_exception(failure("failed"))
 
     def reply(self, statement: Statement) -> None:
         if isinstance(statement.outcome, Exception):
             statement.done.set_exception(statement.outcome)
         else:
+            for sent in statement.sent:
+                sent.is_held = sent.message.conversation_id not in statement.outcome.locked
             statement.done.set_result(statement.outcome)
 
-    @rule(number=integers(0, 7), failure=sampled_from(FAILURES))
-    def fail(self, number, failure) -> None:
-        statement = self.pick(number, lambda one: one.sent and not one.is_executed and not one.done.done())
-        if statement is not None:
-            statement.done.set_exception(failure("failed"))
-
-    @rule(number=integers(0, 7))
-    def lose(self, number) -> None:
+    def lose(self, statement: Statement) -> None:
         """Lose the connection after the commit."""
-        statement = self.pick(number, lambda one: one.is_executed and not one.done.done())
-        if statement is not None:
-            for sent in statement.sent:
-                sent.is_unknown = True
-            statement.done.set_exception(asyncpg.ConnectionDoesNotExistError("lost"))
+        for sent in statement.sent:
+            sent.is_unknown = True
+        statement.done.set_exception(asyncpg.ConnectionDoesNotExistError("lost"))
 
     @rule(conversation_id=sampled_from(CONVERSATIONS))
-    def lock(self, conversation_id) -> None:
-        self.database.locked.add(conversation_id)
-
-    @rule(conversation_id=sampled_from(CONVERSATIONS))
-    def unlock(self, conversation_id) -> None:
-        self.database.locked.discard(conversation_id)
+    def lock_or_unlock(self, conversation_id) -> None:
+        self.database.locked ^= {conversation_id}
 
     # What ends
 
-    @rule(number=integers(0, 7))
+    @precondition(lambda self: self.database.running)
+    @rule(number=sampled_from(range(12)))
     def cancel(self, number) -> None:
-        statement = self.pick(number, lambda _: True)
-        if statement is not None:
-            statement.task.cancel()
+        if number < len(self.database.running):
+            self.database.running[number].task.cancel()
 
-    @rule(number=integers(0, 50))
-    def end(self, number) -> None:
-        if number == 0:
+    @rule(what=sampled_from([None] * 40 + ["stop", "fail"]))
+    def end(self, what) -> None:
+        if what == "stop":
             self.stopping.set()
             self.is_over = True
-        elif number == 1:
+        elif what == "fail":
             self.database.failing.set()
 
     # What must hold
@@ -417,8 +428,7 @@ def machine():
 
 
 def test_a_lone_message_waits_for_nobody(machine):
-    machine.put([(CONVERSATIONS[0], "anna", None, "x", 0)])
-    machine.loop.turn(2)
+    machine.put([(CONVERSATIONS[0], "anna", None, "x", 0)], turns=3)
     assert [statement.waits for statement in machine.database.running] == [False]
     assert machine.loop.now == 0
 
@@ -427,14 +437,13 @@ def test_what_comes_while_its_conversation_is_written_is_stored_after_what_waits
     first, *others, last = CONVERSATIONS
     say = [(one, "anna", None, "x", 0) for one in (last, first, *others, first)]
     # One batch is under way, and the other takes the first of what comes at once.
-    machine.put(say[:1])
-    machine.put(say[1:])
-    machine.loop.turn(3)
+    machine.put(say[:1], turns=1)
+    machine.put(say[1:], turns=4)
     for statement in machine.database.running:
         statement.connected.set_result(None)
     machine.loop.turn(3)
     second = machine.database.running[1]
-    machine.put(say[1:2])
+    machine.put(say[1:2], turns=1)
     machine.database.execute(second)
     machine.reply(second)
     machine.loop.turn(3)

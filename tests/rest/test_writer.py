@@ -18,6 +18,8 @@ from app.supervisor import Supervisor, supervised
 from app.usecases.changing import LOCK
 from app.writer import Writer
 
+WAITS = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
 
 class Sent(Submission):
     """A message whose sender waits for a future, and takes it back by cancelling that."""
@@ -252,6 +254,25 @@ async def test_what_comes_at_once_goes_in_even_shares_and_no_conversation_is_tor
     assert [len(said) for said in statements.ran] == sizes
 
 
+async def test_what_postgresql_rolls_back_for_a_deadlock_is_written_again(sends, user, other, servers, statements):
+    anna = user("anna")
+    room = await anna.group()
+    await ready(sends, room, anna.user_id)
+    statements.ran.clear()
+    conversation_id = UUID(room.removeprefix("conv_"))
+    watcher = await asyncpg.connect(servers.database_url)
+    async with other.transaction():
+        await other.fetch("SELECT 1 FROM participants WHERE conversation_id = $1 FOR UPDATE", conversation_id)
+        sent = sends.submit(message(room, anna.user_id, "again"), lambda stored: stored.seq)
+        await until(lambda: watcher.fetchval(WAITS), "the send waits")
+        # It waits for this connection, and this one for it: it came first, and is the first to be told.
+        await other.fetchrow(LOCK, conversation_id)
+    assert await sent == 2
+    await watcher.close()
+    assert statements.ran[0] == statements.ran[1] == ["again"]
+    assert await contents(other, room) == ["first", "again"]
+
+
 async def test_who_may_not_gets_nothing_and_takes_no_seq(sends, user):
     anna, stranger = user("anna"), user("stranger")
     room = await anna.group()
@@ -288,11 +309,7 @@ async def test_who_goes_away_harms_nobody(sends, user, other, servers):
     async with other.transaction():
         await other.fetchrow(LOCK, UUID(room.removeprefix("conv_")))
         under_way = sends.submit(message(room, anna.user_id, "under way"), announced.append)
-        waits = """
-            SELECT count(*) > 0 FROM pg_stat_activity
-            WHERE wait_event_type = 'Lock' AND datname = current_database()
-        """
-        await until(lambda: watcher.fetchval(waits), "the line waits")
+        await until(lambda: watcher.fetchval(WAITS), "the line waits")
         queued = sends.submit(message(room, anna.user_id, "queued"), announced.append)
         last = sends.submit(message(room, anna.user_id, "last"), announced.append)
         under_way.cancel()
