@@ -44,7 +44,7 @@ def describe(versions: dict[str, str]) -> list[str]:
     """Say what was measured on, in lines; nothing in them tells whose machine it is."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     kernel = platform.release().partition("-")[0]
-    packages = ("sanic", "python-engineio", "uvloop", "asyncpg", "msgspec")
+    packages = ("sanic", "python-socketio", "uvloop", "asyncpg", "msgspec")
     return [
         f"{len(CORES)} cores of {_cpu_model()}, {memory:.0f} GB, Linux {kernel}",
         f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in packages),

@@ -29,7 +29,7 @@ from app.realtime.failures import Failures
 from app.realtime.handlers import EVENTS, HANDLERS
 from app.realtime.inbox import Inbox, Reply
 from app.realtime.packets import (
-    DISCONNECT,
+    DISCONNECTED,
     Attachments,
     BinaryEvent,
     ClientEvent,
@@ -147,7 +147,7 @@ class Socket:
             self.ending = error
             return
         self.send(acks.error_event(error, "connect"))
-        self.link.push(message_frame(DISCONNECT))
+        self.link.push(message_frame(DISCONNECTED))
         self._namespace.leave_soon(self)
 
     def over(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw
+from socketio.packet import BINARY_EVENT, CONNECT, DISCONNECT, EVENT, Packet
 
 from app.events import Event
 from app.realtime.frames import text_frame
@@ -17,7 +18,9 @@ from app.schemas import SocketSendMessage
 
 # The one namespace that there is.
 ROOT = "/"
-DISCONNECT = b"1"
+MAX_NAMESPACE = 128
+# That a client is out.
+DISCONNECTED = b"1"
 MAX_BYTES_PER_CHARACTER = 4
 # What may stand before a value (RFC 8259, section 2).
 WHITESPACE = " \t\n\r"
@@ -59,6 +62,17 @@ class ClippedPacket(str):
 
 class PacketError(ValueError):
     """What a client sent is no packet that it may send."""
+
+
+class _Packet(Packet):  # type: ignore[misc]
+    """The head of a packet as python-socketio reads it: its kind, attachments, namespace and number."""
+
+    class json:  # noqa: N801 - python-socketio's name
+        """Leaves the payload as text: what it may be is decided here."""
+
+        @staticmethod
+        def loads(text: str) -> str:
+            return text
 
 
 class Connect(NamedTuple):
@@ -108,9 +122,6 @@ _PLAIN_CONNECT = "0{"
 # An event without attachments, with or without a number.
 _PLAIN_EVENT = re.compile(r"2([0-9]{0,18})(?=\[)")
 _SEND = re.compile(r'2([0-9]{0,18})\["message:send",(\{.*\})\]', re.DOTALL)
-# The kind, how many attachments come with it, the namespace, the number; what follows is the payload. A number of
-# more digits is none that a client counts.
-_HEAD = re.compile(r"([0-6])(?:([0-9]{1,10})-)?(?:(/[^,]{0,128})(?:,|\Z))?([0-9]{0,100})(?![0-9])")
 _command = msgspec.json.Decoder(SocketSendMessage)
 _arguments = msgspec.json.Decoder(list[Raw])
 _name = msgspec.json.Decoder(str)
@@ -184,26 +195,27 @@ def read_packet(packet: str, max_bytes: int) -> Connect | Disconnect | ClientPac
     """
     if packet.startswith(_PLAIN_CONNECT):
         return Connect(ROOT, _read_object(packet[1:]))
-    found = _HEAD.match(packet)
-    if found is None:
-        raise PacketError("it is no packet of Socket.IO")
-    kind, attachments, namespace, number = found.groups()
-    namespace = ROOT if namespace is None else namespace.partition("?")[0]
-    payload = packet[found.end() :].lstrip(WHITESPACE)
-    if payload.startswith("/"):
+    try:
+        read = _Packet(encoded_packet=packet or "none")
+    except ValueError as error:
+        raise PacketError("it is no packet of Socket.IO") from error
+    namespace, payload = read.namespace or ROOT, (read.data or "").lstrip(WHITESPACE)
+    if len(namespace) > MAX_NAMESPACE:
         raise PacketError("the name of its namespace is too long")
-    if kind == "0":
+    if read.packet_type == CONNECT:
         return Connect(namespace, _read_object(payload))
-    if kind == "1":
+    if read.packet_type == DISCONNECT:
         return Disconnect(namespace)
-    if kind not in {"2", "5"} or namespace != ROOT or (kind == "5") is (attachments is None):
+    is_binary, count = read.packet_type == BINARY_EVENT, read.attachment_count
+    if not (is_binary or (read.packet_type == EVENT and not count)) or namespace != ROOT:
         raise PacketError("it is none that a client may send")
+    number = "" if read.id is None else str(read.id)
     name, arguments = _read_event(payload, max_bytes, is_clipped=isinstance(packet, ClippedPacket))
-    if attachments is None or type(name) is not ClientEvent:
+    if not is_binary or type(name) is not ClientEvent:
         return ClientPacket(number, name, arguments)
-    if not 0 < int(attachments) <= MAX_ATTACHMENTS:
+    if not 0 < count <= MAX_ATTACHMENTS:
         return ClientPacket(number, BinaryEvent(name), [])
-    return Attachments(number, name, int(attachments), max_bytes)
+    return Attachments(number, name, count, max_bytes)
 
 
 def clip(packet: str, max_bytes: int) -> str:

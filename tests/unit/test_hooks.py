@@ -29,6 +29,7 @@ HOOKS = [
     ("package", "written_for"),
     [
         ("python-engineio", "4.15."),
+        ("python-socketio", "5.18."),
         ("redis", "8.1."),
         ("pyjwt", "2.15."),
     ],

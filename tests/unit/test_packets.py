@@ -94,8 +94,6 @@ def test_of_what_is_too_large_little_waits_for_its_turn():
         '3["a"]',
         '31["a"]',
         '4{"message":"a"}',
-        '5["a"]',
-        '5-["a"]',
         "5" + "9" * 11 + '-["a"]',
         '61-["a",{"_placeholder":true,"num":0}]',
         '21-["a"]',
