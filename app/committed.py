@@ -50,9 +50,9 @@ WITH noticed AS MATERIALIZED (
     ORDER BY xid FETCH FIRST ($3::bigint) ROWS WITH TIES
 )
 SELECT pg_current_snapshot()::text AS snapshot, NULL AS xid, NULL AS id, NULL AS kind, NULL AS user_id,
-       NULL AS conversation_id, NULL AS second, NULL AS seq
+       NULL AS conversation_id, NULL AS at, NULL AS seq
 UNION ALL
-SELECT NULL, xid::text, id, kind, user_id, conversation_id, floor(extract(epoch FROM created_at))::bigint,
+SELECT NULL, xid::text, id, kind, user_id, conversation_id, extract(epoch FROM created_at)::float8,
        CASE WHEN kind = 'revealed' THEN (
            SELECT min(seq) FROM messages WHERE xid = noticed.xid AND conversation_id = noticed.conversation_id
        ) END

@@ -82,7 +82,7 @@ class Fanout:
         `arrive` is awaited once the user is let in, before the socket hears anything. When this returns the socket
         is in: the caller must tell the client so before it awaits anything.
         """
-        user_id = subscriber.user_id
+        user_id, began = subscriber.user_id, time.time()
         person = self._rooms.people.setdefault(user_id, Person())
         meanwhile = person.connecting[subscriber] = Connecting()
         pinned: dict[UUID, Room] = {}
@@ -99,7 +99,7 @@ class Fanout:
                 meanwhile.changed.clear()
                 clock = self._rooms.clock
                 admitted = await self._admit_token(user_id, token_second, pinned)
-            if meanwhile.refused_until >= token_second:
+            if meanwhile.refused_until >= token_second or meanwhile.deleted_at > began:
                 raise Unauthorized("The user was deleted")
             if meanwhile.must_restart:
                 raise ServiceUnavailable
@@ -168,7 +168,7 @@ class Fanout:
 
     def expel(self, user_id: str, until: int) -> None:
         """End all sockets of a user who was deleted at a second, wherever they are."""
-        self._expel(user_id, until)
+        self._expel(user_id, until, time.time())
         self._order(user_id, Order(news.EXPEL, number=until))
 
     def evict(self, user_id: str, socket_id: str) -> None:
@@ -217,7 +217,7 @@ class Fanout:
         elif order.kind == news.TELL:
             self._tell(user_id, order.event)
         elif order.kind == news.EXPEL:
-            self._expel(user_id, order.number)
+            self._expel(user_id, order.number, time.time())
         elif order.kind == news.EVICT:
             self._evict(user_id, order.subject)
         else:
@@ -261,14 +261,16 @@ class Fanout:
             del self._presence[next(iter(self._presence))]
         return number <= last
 
-    def _expel(self, user_id: str, until: int) -> None:
+    def _expel(self, user_id: str, until: int, deleted_at: float) -> None:
+        """End the sockets of a user whose tokens were issued up to a second, or shown before the deletion."""
         person = self._rooms.people.get(user_id)
         if person is None:
             return
         for connecting in person.connecting.values():
             connecting.refused_until = max(connecting.refused_until, until)
+            connecting.deleted_at = max(connecting.deleted_at, deleted_at)
         for subscriber in list(person.subscribers):
-            subscriber.expel(until)
+            subscriber.expel(until, deleted_at)
 
     def _evict(self, user_id: str, socket_id: str) -> None:
         person = self._rooms.people.get(user_id)
@@ -292,7 +294,7 @@ class Fanout:
                 notice["conversation_id"], events.conversation_deleted(notice["conversation_id"]), self._pod
             )
         elif notice["kind"] == "expelled":
-            self._expel(notice["user_id"], notice["second"])
+            self._expel(notice["user_id"], int(notice["at"]), notice["at"])
 
     async def _reveal(self, notice: store.Row) -> None:
         """Show a conversation to who had hidden it, unless what ended that was delivered: it was shown before."""

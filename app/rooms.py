@@ -54,8 +54,11 @@ class Subscriber(Protocol):
     @property
     def socket_id(self) -> str: ...
 
-    def expel(self, until: int) -> None:
-        """End the connection for good where its token was issued up to a second: its user was deleted then."""
+    def expel(self, until: int, deleted_at: float) -> None:
+        """End the connection for good where its token was issued up to a second, or shown before a time.
+
+        Its user was deleted then.
+        """
 
     def evict(self) -> None:
         """Tell the client that its user has too many sockets, and end the connection for good."""
@@ -135,13 +138,15 @@ class Room:
 class Connecting:
     """What happened to a user while a socket of theirs was on its way in."""
 
-    __slots__ = ("changed", "must_restart", "refused_until")
+    __slots__ = ("changed", "deleted_at", "must_restart", "refused_until")
 
     def __init__(self) -> None:
         # Where they were added or removed: whether they are in must be read anew.
         self.changed: set[UUID] = set()
         # Of a user who was deleted: the last second whose tokens are refused.
         self.refused_until = -1
+        # When that was, in seconds since 1970: what a token says of its time is no matter where it was shown before.
+        self.deleted_at = 0.0
         # Something of theirs could not be done: they must come back.
         self.must_restart = False
 

@@ -295,7 +295,7 @@ class Socket:
             return self.heard[conversation_id]
         return max(self.loaded.get(conversation_id, -1), *self.told[conversation_id], -1)
 
-    def expel(self, until: int) -> None:
+    def expel(self, until: int, deleted_at: float) -> None:
         raise AssertionError(until)
 
     def evict(self) -> None:

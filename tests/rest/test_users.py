@@ -310,6 +310,17 @@ async def test_no_socket_stays_that_was_on_its_way_in_when_its_user_was_deleted(
                     assert [told["code"] for told in listener.of("error")] == ["UNAUTHORIZED"]
 
 
+async def test_no_socket_stays_of_a_token_from_a_clock_that_is_ahead(user, master, cluster):
+    ben = user("ben")
+    ahead = {"token": token(ben.user_id, iat=int(time.time()) + 50)}
+    async with AsyncExitStack() as stack:
+        ears = [await stack.enter_async_context(ear(pod, ben.user_id, auth=ahead)) for pod in cluster]
+        await master.delete(f"{USERS}/{ben.user_id}")
+        for listener in ears:
+            await listener.wait_for("disconnect")
+            assert [told["code"] for told in listener.of("error")] == ["UNAUTHORIZED"]
+
+
 async def test_who_comes_back_does_so_with_a_later_token_only(user, master, cluster):
     ben = user("ben")
     await sync(master, ben.user_id, "Ben")
