@@ -4,15 +4,16 @@ import asyncio
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 from cancelling import was_cancelled_at
 from clients import somebody, token
-from conftest import new_servers
+from databases import new_database
 from msgspec import Raw
-from pods import ACTIONS, until
+from pods import ACTIONS, environment, until
 
 from app import bootstrap, database, ids, postgres
 from app.auth.actor import Actor
@@ -166,16 +167,13 @@ def _is_whole(pool: asyncpg.Pool | None) -> bool:
 
 @pytest.fixture(scope="module")
 async def world(server_urls):
-    environment = {f"RATE_LIMIT_{action}": "100000/s,100000" for action in ACTIONS}
-    async with new_servers(server_urls, place=1) as own:
-        settings = Settings.read(
-            own.environment(
-                **environment,
-                WEBHOOK_URL="http://127.0.0.1:9/",
-                WEBHOOK_SECRET="a-secret-that-signs-webhooks-in-tests",
-            )
-        )
-        sql = await asyncpg.connect(own.database_url)
+    limits = {f"RATE_LIMIT_{action}": "100000/s,100000" for action in ACTIONS}
+    # A database of Redis that no other test uses.
+    redis_url = urlsplit(server_urls[1])._replace(path="/15").geturl()
+    async with new_database(server_urls[0]) as url:
+        told = {"WEBHOOK_URL": "http://127.0.0.1:9/", "WEBHOOK_SECRET": "a-secret-that-signs-webhooks-in-tests"}
+        settings = Settings.read(environment(url, redis_url, **limits, **told))
+        sql = await asyncpg.connect(url)
         async with database.opened(settings.database_url), supervised() as supervisor:
             pod = bootstrap.build(settings, supervisor)
             await until(pod.database.is_ready, "that PostgreSQL is there")
