@@ -45,38 +45,38 @@ class Delivery(RuleBasedStateMachine):
     def talk(self, place, user, here):
         self.world.change(DIRECT, ["message", "reveal"][place % 2], user, here=here)
 
-    def tell(self, place, user, here):
+    def tell(self, place, *_):
         self.world.tell(place)
 
-    def arrive(self, place, user, here):
+    def arrive(self, place, _user, here):
         self.world.arrive(place, is_again=here and place % 2 == 0)
 
-    def arrive_all(self, place, user, here):
+    def arrive_all(self, *_):
         while self.world.untold or self.world.redis.arriving:
             self.world.tell(0)
             self.world.arrive(0, is_again=False)
 
-    def connect(self, place, user, here):
+    def connect(self, _place, user, _here):
         if len(self.world.sockets) + len(self.world.connecting) < 4:
             self.world.connect(user)
 
-    def let_connect(self, place, user, here):
+    def let_connect(self, place, *_):
         for _ in range(1 + place % 4):
             self.world.step(place, "connect")
 
-    def finish(self, place, user, here):
+    def finish(self, place, *_):
         self.world.finish(["connect", "look", "fill", "admit"][place % 4])
 
-    def begin(self, place, user, here):
+    def begin(self, place, *_):
         self.world.work(["look", "fill", "sweep"][place % 3])
 
-    def step(self, place, user, here):
+    def step(self, place, *_):
         self.world.step(place)
 
     def disturb(self, place, user, here):
         self.world.disturb(DISTURBANCES[place], place, user, "add" if here else "remove")
 
-    def quiesce(self, place, user, here):
+    def quiesce(self, *_):
         self.world.quiesce()
 
     def teardown(self):
@@ -92,7 +92,7 @@ class Delivery(RuleBasedStateMachine):
 @pytest.mark.timeout(0)
 def test_every_socket_hears_all_that_is_its_own_once_and_in_order():
     chosen = os.environ.get("HYPOTHESIS_PROFILE", "models")
-    examples = {} if chosen == "soak" else {"max_examples": 400}
+    examples = {} if chosen == "soak" else {"max_examples": 250}
     run_state_machine_as_test(Delivery, settings=settings(settings.get_profile(chosen), **examples))
 
 
