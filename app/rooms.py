@@ -145,7 +145,7 @@ class Connecting:
         self.changed: set[UUID] = set()
         # Of a user who was deleted: the last second whose tokens are refused.
         self.refused_until = -1
-        # When that was, in seconds since 1970: what a token says of its time is no matter where it was shown before.
+        # When that was, in seconds since 1970: it is no matter what a token says that was shown before.
         self.deleted_at = 0.0
         # Something of theirs could not be done: they must come back.
         self.must_restart = False

@@ -296,7 +296,7 @@ class Socket:
         return max(self.loaded.get(conversation_id, -1), *self.told[conversation_id], -1)
 
     def expel(self, until: int, deleted_at: float) -> None:
-        raise AssertionError(until)
+        raise AssertionError(until, deleted_at)
 
     def evict(self) -> None:
         raise AssertionError
