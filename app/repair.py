@@ -107,6 +107,8 @@ class Repair:
         followed = [room for one in part if (room := self._rooms.rooms.get(one)) and room.delivered is not None]
         if not followed:
             return {}
+        # What is announced after the read may not have been committed before it.
+        known = {room: room.known for room in followed}
         most = ROWS_AT_ONCE // len(followed)
         changes = await eventlog.changes_after(
             {room.conversation_id: room.delivered or 0 for room in followed}, most
@@ -119,7 +121,7 @@ class Repair:
         counts = Counter(change.conversation_id for change in changes)
         metrics.GAPS_REPAIRED.inc(sum(part[conversation_id] for conversation_id in counts))
         for room in followed:
-            if room.conversation_id not in counts and (room.delivered or 0) < room.known:
+            if room.conversation_id not in counts and (room.delivered or 0) < known[room]:
                 await self._give_up(room.conversation_id)
         return {conversation_id: False for conversation_id, count in counts.items() if count >= most}
 
