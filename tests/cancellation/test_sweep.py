@@ -43,6 +43,7 @@ from app.usecases import (
     reactions,
     receipts,
     sessions,
+    stats,
     typing,
     users,
     webhooks,
@@ -389,8 +390,8 @@ async def delete_conversation(world):
 
 
 async def get_stats(world):
-    stats = admin.Stats()
-    return lambda: stats.get(world.deps)
+    found = stats.Stats()
+    return lambda: found.get(world.deps)
 
 
 async def list_webhooks(world):
@@ -471,7 +472,7 @@ async def test_whatever_is_cancelled_leaves_nothing_behind(world, prepare, is_la
     people = world.deps.fanout._rooms.people.values()
     assert not any(person.connecting or person.subscribers for person in people), "a socket is left"
     assert not any(room.pins for room in world.deps.fanout._rooms.rooms.values()), "a room is held"
-    assert not +world.deps.presence._sockets, "somebody is left online"
+    assert not any(person.sockets for person in world.deps.presence._people.values()), "somebody is left online"
 
 
 async def test_a_message_whose_sender_gives_up_before_its_turn_is_not_stored(world):
