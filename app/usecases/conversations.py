@@ -7,12 +7,12 @@ from uuid import UUID
 
 from msgspec import UNSET, structs
 from tortoise.exceptions import IntegrityError
-from tortoise.transactions import in_transaction
 
 from app import cursors, events, ids, queries, store, tracing, views
 from app.auth import policy
 from app.auth.actor import Actor
 from app.codec import encode, read_json
+from app.database import transaction
 from app.deps import Deps
 from app.errors import Conflict, Unauthorized
 from app.limits import Action
@@ -116,7 +116,7 @@ async def create_conversation(
     people = [actor.user_id, *others]
     new_id = ids.new_id()
     try:
-        async with in_transaction():
+        async with transaction():
             await lock_users(people)
             created = await store.row(
                 CREATE,

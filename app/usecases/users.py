@@ -6,11 +6,11 @@ from typing import Literal
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
-from tortoise.transactions import in_transaction
 
 from app import store, views
 from app.auth import policy
 from app.codec import decode
+from app.database import transaction
 from app.deps import Deps
 from app.errors import NotFound, ValidationFailed
 from app.schemas import SyncUser, SyncUsers, UserView
@@ -131,7 +131,7 @@ async def delete_user(deps: Deps, user_id: str, *, erase: bool) -> None:
 
     The second call does what the first may have left.
     """
-    async with in_transaction():
+    async with transaction():
         await lock_deleted_user(user_id)
         deleted = await store.row(DELETE, user_id)
     assert deleted is not None
