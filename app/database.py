@@ -14,7 +14,16 @@ from tortoise import Tortoise
 
 from app import migrations, postgres, postgres_errors
 from app.errors import ServiceUnavailable
-from app.postgres import CONNECT_TIMEOUT, SERVER_SETTINGS, connect, connection, keep, pool_options, transaction
+from app.postgres import (
+    CONNECT_TIMEOUT,
+    SERVER_SETTINGS,
+    connect,
+    connection,
+    ending,
+    keep,
+    pool_options,
+    transaction,
+)
 from app.postgres_errors import AWAY, REFUSED, RolledBackError, is_away, unavailable
 from app.setting_types import Url
 
@@ -26,6 +35,7 @@ __all__ = [
     "RolledBackError",
     "connect",
     "connection",
+    "ending",
     "is_away",
     "keep",
     "pool_options",

@@ -8,8 +8,8 @@ import asyncio
 import random
 import socket
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -141,12 +141,22 @@ async def keep(connected: asyncpg.Connection) -> None:
         await connected.reset()
 
 
+@contextmanager
+def ending() -> Iterator[None]:
+    """Run nothing but asyncpg: what it raises where its connection is ended under it becomes an InterfaceError."""
+    try:
+        yield
+    except (AttributeError, RuntimeError) as error:
+        raise asyncpg.InterfaceError(f"the connection was ended: {error}") from error
+
+
 class _Translating(AsyncpgDBClient):
     """Gives errors as they are, where Tortoise would hide what they mean."""
 
     async def _translate_exceptions(self, func: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
         try:
-            return await func(self, *args, **kwargs)
+            with ending():
+                return await func(self, *args, **kwargs)
         except asyncpg.IntegrityConstraintViolationError as error:
             raise IntegrityError(error) from error
         except BadValue as error:
@@ -155,9 +165,6 @@ class _Translating(AsyncpgDBClient):
             raise
         except asyncpg.PostgresError as error:
             raise OperationalError(error) from error
-        except (AttributeError, RuntimeError) as error:
-            # Nothing but asyncpg runs here: this is its connection that was ended under it.
-            raise asyncpg.InterfaceError(f"the connection was ended: {error}") from error
 
 
 class Client(_Translating):
@@ -269,7 +276,9 @@ async def _roll_back(lent: PoolConnectionProxy) -> None:
             # Waits for the end of a statement that was cancelled, and does no harm where nothing is open.
             await lent.execute("ROLLBACK")
     except BaseException as error:
-        lent.terminate()
+        with suppress(asyncpg.InterfaceError):
+            # It says so of a connection that was ended already; why the transaction failed must not be lost by it.
+            lent.terminate()
         if not isinstance(error, Exception):
             raise
 

@@ -69,7 +69,8 @@ class Writer:
             metrics.SEND_GROUP_SIZE.observe(len(messages))
             values = store.send_values(messages, is_told=self._is_told)
             size: tracing.Attributes = {"db.system.name": "postgresql", "db.operation.batch.size": len(messages)}
-            with tracing.follow("INSERT messages", "client", (one.traceparent for one in messages), size):
+            traced = tracing.follow("INSERT messages", "client", (one.traceparent for one in messages), size)
+            with traced, database.ending():
                 rows = await connection.fetch(store.SEND_IN_LINE if waits else store.SEND, *values)
         for place, conversation_id, seq, at, is_revealing in rows:
             if place is None:

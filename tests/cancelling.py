@@ -1,22 +1,27 @@
-"""Cancels what a test does at one of the places where it waits."""
+"""Disturbs what a test does at one of the places where it waits."""
 
 import asyncio
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from types import coroutine
 from typing import Any
 
 
-@coroutine
-def cancelled_at(
-    place: int, work: Awaitable[Any], *, is_late: bool = False
-) -> Generator[Any, Any, tuple[bool, Any]]:
-    """Await something in the task that runs, which is cancelled at its n-th wait, counted from 0.
-
-    With `is_late` what it waits for is there already, and is lost by the cancellation. Gives whether it waited
-    so often, and what it came to.
-    """
+def cancelled_at(place: int, work: Awaitable[Any], *, is_late: bool = False) -> Awaitable[tuple[bool, Any]]:
+    """Await something in the task that runs, which is cancelled at its n-th wait, as `disturbed_at` does it."""
     task = asyncio.current_task()
     assert task is not None
+    return disturbed_at(place, work, task.cancel, is_late=is_late)
+
+
+@coroutine
+def disturbed_at(
+    place: int, work: Awaitable[Any], disturb: Callable[[], Any], *, is_late: bool = False
+) -> Generator[Any, Any, tuple[bool, Any]]:
+    """Await something in the task that runs, and do something else at its n-th wait, counted from 0.
+
+    With `is_late` what it waits for is there already, and not taken yet. Gives whether it waited so often, and
+    what it came to.
+    """
     waiting = work.__await__()
     waits = 0
     resume = lambda: next(waiting)  # noqa: E731 - it is what comes next
@@ -27,9 +32,9 @@ def cancelled_at(
             return waits > place, end.value
         if waits == place:
             if is_late and future is not None:
-                future.add_done_callback(lambda _: task.cancel())
+                future.add_done_callback(lambda _: disturb())
             else:
-                task.cancel()
+                disturb()
         waits += 1
         try:
             sent = yield future

@@ -229,7 +229,9 @@ class Session(Incoming):
         elif not self.has_asked:
             self.server.supervisor.once("close an idle connection", self.close())
         elif self.is_held:
-            # Its answer may be among what is not read yet.
+            # Clients end a connection that is not pinged, whatever else comes on it. The answer may be among what
+            # is not read yet.
+            self.send_now(Packet(PING))
             self.server.heartbeat.wait(self, self.server.ping_interval)
         elif self.last_ping:
             self.server.supervisor.once("close a silent connection", self.close())

@@ -99,6 +99,7 @@ def create_app(deps: Deps, state: Health, max_connections: int = MAX_REST) -> Ap
     app.ctx.deps = deps
     app.ctx.health = state
     app.ctx.connections = Connections(lambda: max_connections, "rest_connection")
+    app.ctx.large_bodies = asyncio.Semaphore(internal.BATCHES_AT_ONCE)
     for blueprint in (
         conversations.blueprint,
         messages.blueprint,

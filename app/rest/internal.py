@@ -3,11 +3,11 @@
 from typing import Literal, cast, get_args
 
 from sanic import Blueprint, HTTPResponse, Request
-from sanic.http import Http
 
 from app import ids
 from app.codec import reject
 from app.errors import Conflict, NotFound, PayloadTooLarge
+from app.rest.connection import Exchange
 from app.rest.guards import answer, body_of, deps_of, limit_of, query_of, require_internal, user_id_of
 from app.rest.operations import CURSOR, Limit, Parameter, endpoint
 from app.schemas import ConversationPage, SyncUser, SyncUsers, UserView, decode_users
@@ -21,6 +21,8 @@ admin_blueprint.middleware(require_internal, "request")
 ACCEPTED = 202
 EMPTY = 204
 MAX_BATCH_BYTES = 8 << 20
+# So many of those are read and stored at the same time.
+BATCHES_AT_ONCE = 2
 LISTED = Limit(usual=20, most=100)
 ERASE = Parameter("erase", "`messages`: each of their messages is deleted too.", Literal["messages"])
 TYPE = Parameter("type", "Only those of this type.", Literal["direct", "group"])
@@ -39,20 +41,24 @@ async def sync_user(request: Request) -> HTTPResponse:
 
 
 @users_blueprint.post("/sync/batch", stream=True)
-@endpoint(body=SyncUsers, answers={200: users.SyncReport})
+@endpoint(body=SyncUsers, answers={200: users.SyncReport}, needs_database=False)
 async def sync_users(request: Request) -> HTTPResponse:
     """Store many profiles.
 
     They are 1,000 at most, in 8 MiB. A bad entry does not sink the others: it is listed in `failed`. Of duplicates
     the last wins.
     """
-    command = decode_users(await _large_body(request))
-    return answer(await users.sync_users(deps_of(request), command))
+    deps = deps_of(request)
+    # Those that wait here are not read from: many at once would take more room than all bodies may.
+    async with request.app.ctx.large_bodies:
+        # How long it takes to come is not PostgreSQL's doing.
+        command = decode_users(await _large_body(request))
+        return answer(await deps.database.serve(lambda: users.sync_users(deps, command)))
 
 
 async def _large_body(request: Request) -> bytes:
     """Read a body that may be larger than others; raises PayloadTooLarge before it is read whole."""
-    stream = cast("Http", request.stream)
+    stream = cast("Exchange", request.stream)
     if stream is None:
         raise reject("body", "is missing")
     stream.request_max_size = MAX_BATCH_BYTES
@@ -62,6 +68,7 @@ async def _large_body(request: Request) -> bytes:
     parts = []
     while (part := await stream.read()) is not None:
         parts.append(part)
+    stream.protocol.app.ctx.connections.work(stream.protocol)
     return b"".join(parts)
 
 

@@ -146,6 +146,20 @@ async def test_what_failed_inside_and_was_passed_over_is_not_taken_for_committed
     await whole(sql)
 
 
+@pytest.mark.parametrize("reason", [ZeroDivisionError, asyncio.CancelledError])
+async def test_why_a_transaction_failed_is_told_though_its_connection_was_ended(sql, reason):
+    async def ended() -> None:
+        async with transaction():
+            await write("lost")
+            postgres.terminate_pooled()
+            raise reason
+
+    with pytest.raises(reason):
+        await ended()
+    assert not await is_written(sql, "lost")
+    await whole(sql)
+
+
 async def test_a_transaction_inside_another_is_refused(sql):
     async with transaction():
         with pytest.raises(RuntimeError):

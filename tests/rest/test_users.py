@@ -189,6 +189,14 @@ async def test_batches_at_once_wait_for_each_other_and_do_not_fail(master, clust
     assert [answer.json["synced"] for answer in answers] == [50] * 12
 
 
+async def test_large_batches_at_once_wait_for_each_other_and_are_not_cut(master):
+    prefix = somebody()
+    users = [profile(f"{prefix}-{n}", metadata={"a": "x" * 4000}) for n in range(1000)]
+    body = json.dumps({"users": users}).encode()
+    answers = await asyncio.gather(*(master.post(BATCH, data=io.BytesIO(body)) for _ in range(14)))
+    assert [(answer.status, answer.json["synced"]) for answer in answers] == [(200, 1000)] * 14
+
+
 async def test_only_the_secret_opens_the_internal_api(master, http, user):
     anna = user("anna")
     calls = [

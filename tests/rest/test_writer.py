@@ -1,14 +1,16 @@
 """Sends that are gathered into one statement: none is lost, doubled, out of order, or suffers for another."""
 
 import asyncio
+from contextlib import suppress
 from types import SimpleNamespace
 from uuid import UUID
 
 import asyncpg
 import pytest
+from cancelling import disturbed_at
 from pods import until
 
-from app import ids, send_queue, writer
+from app import database, ids, postgres, send_queue, writer
 from app.errors import ServiceUnavailable
 from app.send_queue import SendQueue
 from app.settings import Settings
@@ -329,3 +331,19 @@ async def test_too_much_is_refused_at_once(sends, user, monkeypatch):
     with pytest.raises(ServiceUnavailable):
         sends.submit(message(room, anna.user_id, "x"), lambda stored: stored.seq)
     await asyncio.gather(*futures, return_exceptions=True)
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["while it waits", "when its answer is there"])
+async def test_wherever_the_connection_of_a_statement_is_ended_postgresql_is_away(sends, user, is_late):
+    anna = user("anna")
+    room = await anna.group()
+    await ready(sends, room, anna.user_id)
+    place, was_reached = 0, True
+    while was_reached:
+        # The statement is prepared on a connection of its own each time.
+        postgres.terminate_pooled()
+        write = sends.writer.write(lambda: [message(room, anna.user_id, "hello")], waits=False)
+        with suppress(*database.AWAY):
+            was_reached, _ = await disturbed_at(place, write, postgres.terminate_pooled, is_late=is_late)
+        place += 1
+    assert 3 < place < 40

@@ -229,16 +229,18 @@ async def is_handled(engine, count):
     return len(engine.handled) == count
 
 
-async def test_a_client_that_is_held_is_not_taken_for_silent(engine, websocket):
+async def test_a_client_that_is_held_is_pinged_and_not_taken_for_silent(engine, websocket):
     session = next(iter(engine.sockets.values()))
     session.has_asked = True
     session.on_due()
     assert session.last_ping
     websocket.data_received(b"".join(said("4x") for _ in range(2 * MAX_WAITING)) + said("3"))
     await turns(8)
-    for _ in range(3):
+    for number in range(3):
         session.on_due()
         await turns(3)
+        # socket.io-client ends a connection that was not pinged for 45 s, whatever else came on it.
+        assert b"".join(websocket.transport.written).count(text_frame(b"2")) == 2 + number
     assert not session.closed
     engine.gate.set()
     await until(lambda: is_handled(engine, 2 * MAX_WAITING), "all that was sent")
