@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -28,6 +29,8 @@ SUBSCRIBE_TIMEOUT = 2.0
 RETRY_DELAY = 0.5
 MAX_RETRY_DELAY = 2.0
 LASTING = 10.0
+# After a loss, until the buses of the other pods are back as well: what cut this one off will have cut off those.
+STEADY_AFTER = MAX_RETRY_DELAY + 0.5
 # What waits to be published while a batch is under way, in bytes; past it all of it is let go.
 MAX_OUTGOING = 16 * 2**20
 # What a command weighs beside its bytes.
@@ -56,6 +59,9 @@ class Bus:
         self._publisher_up = False
         self._listener: Link | None = None
         self._is_silent = False
+        # Whether a connection was ever lost, and when the last one came back, by the clock of the event loop.
+        self._was_lost = False
+        self._back_at = -STEADY_AFTER
         # What the pod wants to hear; done where Redis has confirmed it.
         self._channels: dict[str, asyncio.Future[None]] = {}
         # How many confirmations of a channel are under way on this connection: the last one counts.
@@ -79,6 +85,11 @@ class Bus:
     @property
     def is_up(self) -> bool:
         return self._publisher_up and self.is_listening
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether it is UP and, if it was not, has been for so long that those of the other pods are as well."""
+        return self.is_up and asyncio.get_running_loop().time() - self._back_at >= STEADY_AFTER
 
     @property
     def is_listening(self) -> bool:
@@ -146,17 +157,19 @@ class Bus:
         try:
             await _publish_all(link, [_PROBE])
             self._publisher_up = True
+            self._note_return()
+            # Seen at once, and not by what is published next, which would be lost with it.
+            link.when_lost(self._outgoing_ready.set)
             while True:
-                try:
+                with suppress(TimeoutError):
                     async with asyncio.timeout(HEARTBEAT):
                         await self._outgoing_ready.wait()
-                except TimeoutError:
-                    self._outgoing.append(_PROBE)
-                await _publish_all(link, self._take_outgoing())
+                await _publish_all(link, self._take_outgoing() or [_PROBE])
         finally:
             link.close()
             if self._publisher_up:
                 self._publisher_up = False
+                self._was_lost = True
                 self._take_outgoing()
                 self._on_doubt()
 
@@ -170,6 +183,7 @@ class Bus:
         self._listener = link
         self._is_silent = False
         self._overdue = set(self._channels)
+        self._note_return()
         try:
             # Channels that are added from here on are sent by `subscribe` itself.
             self._ask_for(list(self._channels))
@@ -179,8 +193,14 @@ class Bus:
         finally:
             link.close()
             self._listener = None
+            self._was_lost = True
             self._forget_confirmations()
             self._on_doubt()
+
+    def _note_return(self) -> None:
+        """Note that a connection is there; the first ones of a process were not lost before."""
+        if self._was_lost:
+            self._back_at = asyncio.get_running_loop().time()
 
     async def _stay(self, link: Link) -> None:
         """Wait while the connection lives; raises what ended it, or TimeoutError where it answers no more."""

@@ -160,6 +160,11 @@ class Fanout:
         order = Order(news.INVITE, invitation.conversation_id.hex, invitation.seq, invitation.event)
         self._order(invitation.user_id, order)
 
+    @property
+    def is_steady(self) -> bool:
+        """Whether what is told now reaches the other pods, as far as can be known."""
+        return self._bus.is_steady
+
     def tell(self, user_ids: Iterable[str], event: Event) -> None:
         """Send an event to all sockets of users, wherever they are."""
         for user_id in user_ids:

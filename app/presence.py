@@ -238,10 +238,10 @@ class Presence:
 
         Raises what AWAY lists.
         """
-        if self._must_compare:
+        if self._must_compare or not self._confirmed:
             self._dirty.update(map(str, await self._redis.smembers(f"chat:pod:{self._pod}")))
             self._must_compare = False
-            # A step, also where there is nobody: Redis knows this pod again.
+            # A step, also where there is nobody: Redis knows this pod, and whoever comes here first sees a loss.
             await self._assert_some([])
         return await self._assert_all(list(self._dirty))
 

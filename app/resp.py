@@ -52,6 +52,10 @@ class Link(asyncio.Protocol):
     def is_lost(self) -> bool:
         return self._lost.done()
 
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """Call `tell` once the connection has ended."""
+        self._lost.add_done_callback(lambda _: tell())
+
     def send(self, commands: Sequence[bytes]) -> None:
         """Send packed commands with one write: a later one for the same channel must not overtake them."""
         if self.is_lost:

@@ -1,13 +1,15 @@
 """Changes of presence are told to the master, and to those who share a conversation with the user.
 
 Nobody who connects waits for it. Whom a user shares a conversation with is read a page of conversations at a time:
-what one statement costs is bounded, and who is in many conversations holds up nobody.
+what one statement costs is bounded, and who is in many conversations holds up nobody. What Redis does not hand on
+nobody tells again: when the bus was lost, a change waits until the pods hear one another, some seconds at most.
 
     changes ──▶ outbox, first page ──▶ told
                      └── more pages ──▶ one page of each user in turn ──▶ told
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -20,6 +22,9 @@ MAX_CONTACTS = 10_000
 TOGETHER = 64
 # About so many participants of a user's conversations are read at a time.
 PAGE_PARTICIPANTS = 2_000
+# For how long a change waits, in seconds, until the pods hear one another, and how often that is looked at.
+BUS_PATIENCE = 10.0
+BUS_INTERVAL = 0.1
 
 # The next conversations of each user, and who is in them: of a large group one more than it takes to be large.
 CONTACTS = """
@@ -60,6 +65,8 @@ class Announcer:
         # Those that take more than one page, by their user.
         self._wide: dict[str, _Telling] = {}
         self._is_wide = asyncio.Event()
+        # Whether it waits for the bus: not where that was in vain.
+        self._is_patient = True
 
     async def announce_forever(self) -> None:
         """Tell changes, the oldest first."""
@@ -70,13 +77,22 @@ class Announcer:
         """Tell changes that were taken; twice does no harm."""
         try:
             await self._deps.outbox.append_presence(changes)
-            tellings = [_Telling(change) for change in changes]
-            await self._tell(tellings)
+            await self._await_bus()
+            await self._tell([_Telling(change) for change in changes])
         except BaseException:
             self._deps.presence.changes.put_back(changes)
             raise
         for change in changes:
             metrics.of(metrics.PRESENCE_CHANGES, "online" if change.is_online else "offline").inc()
+
+    async def _await_bus(self) -> None:
+        """Wait until the pods hear one another, unless they did not when this was last waited for."""
+        fanout = self._deps.fanout
+        end = time.monotonic() + BUS_PATIENCE
+        while self._is_patient and not fanout.is_steady:
+            await asyncio.sleep(BUS_INTERVAL)
+            self._is_patient = time.monotonic() < end
+        self._is_patient = self._is_patient or fanout.is_steady
 
     async def announce_widely_forever(self) -> None:
         """Tell the changes of those who are in many conversations, a page of each in turn."""
@@ -86,6 +102,7 @@ class Announcer:
                 await self._is_wide.wait()
             telling = self._wide.pop(next(iter(self._wide)))
             try:
+                await self._await_bus()
                 if self._deps.presence.changes.is_newest(telling.change):
                     await self._tell([telling])
             except BaseException:

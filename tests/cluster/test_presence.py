@@ -109,6 +109,27 @@ async def test_presence_heals(alone, tmp_path, user, valkey, how):
             assert [heard.event for heard in far.presence] == expected
 
 
+@pytest.mark.parametrize("kind", ["NORMAL", "PUBSUB"])
+async def test_who_comes_while_pods_do_not_hear_one_another_is_told_afterwards(
+    alone, tmp_path, user, valkey, kind
+):
+    async with pods(alone.environment(), tmp_path, 2) as (one, two):
+        anna, ben = user("anna", one), user("ben", two)
+        await anna.direct(ben.user_id)
+        async with ear(two, ben.user_id) as far:
+            await valkey.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+
+            async def is_decided():
+                return await valkey.hget(f"chat:user:{anna.user_id}", "on") == "1"
+
+            async with ear(one, anna.user_id):
+                await until(is_decided, "Redis knows that she is there")
+                (online,) = await far.wait_for("user:online")
+                assert online["userId"] == anna.user_id
+            await far.wait_for("user:offline")
+            assert [heard.event for heard in far.presence] == ["user:online", "user:offline"]
+
+
 @pytest.mark.timeout(240)
 async def test_the_exact_list_of_what_a_contact_sees(alone, tmp_path, user, valkey):
     async with pods(alone.environment(), tmp_path, 2) as (one, two):

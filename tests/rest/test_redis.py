@@ -166,6 +166,25 @@ async def test_sockets_of_a_dead_pod_do_not_count(redis, presence):
         assert await presence.opened(anna, f"{n}") == []
 
 
+async def test_a_pod_without_sockets_sees_a_loss_before_it_takes_somebody_for_new(redis, presence):
+    anna, other = somebody(), Presence(redis, MOST_SOCKETS)
+    await presence.repair()
+    await other.opened(anna, "a")
+    await other.told(other.changes.take(1))
+    # What Redis knew of them is lost, and she comes here before the other pod's heartbeat.
+    await redis.delete(f"chat:user:{anna}", f"chat:pod:{other._pod}", f"chat:pod:{presence._pod}")
+    await redis.hdel("chat:steps", other._pod, presence._pod)
+    await presence.opened(anna, "b")
+    assert presence.changes.take(1) == []
+    # The other one tells by which change she is online.
+    await other.beat()
+    await other.repair()
+    assert other.changes.take(1) == []
+    assert await redis.zscore("chat:arriving", anna) is None
+    await other.hand_back()
+    await redis.delete("chat:quiet")
+
+
 async def test_more_people_than_one_run_takes_all_come_online(redis, presence):
     people = [somebody() for _ in range(PEOPLE)]
     await asyncio.gather(*(presence.opened(who, f"{who}:1") for who in people))

@@ -28,7 +28,7 @@ class World:
         self.presence = SimpleNamespace(changes=PresenceChanges(), told=self.told)
         self.settings = SimpleNamespace(large_group=LARGE_GROUP)
         self.outbox = SimpleNamespace(append_presence=self.append)
-        self.fanout = SimpleNamespace(tell=self.tell)
+        self.fanout = SimpleNamespace(tell=self.tell, is_steady=True)
 
     async def append(self, _):
         if self.failures:
