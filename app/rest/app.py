@@ -31,6 +31,8 @@ MAX_REFUSED_BYTES = 16 << 20
 REFUSED_TIMEOUT = 5.0
 MAX_HEADER_BYTES = 16_384
 POLL_INTERVAL = 0.05
+# Whoever calls within so many seconds of the last answer is told that the connection ends, before it does.
+LAST_CALLS = 0.2
 
 # What is asked every few seconds by whoever watches us makes no trace.
 UNTRACED = ("/health/", "/metrics")
@@ -174,9 +176,10 @@ class RestServer:
         self._server.close()
         loop = asyncio.get_running_loop()
         end = loop.time() + within
+        await asyncio.sleep(min(LAST_CALLS, within / 4))
         while self._server.connections and loop.time() < end:
             for connection in list(self._server.connections):
-                connection.close_if_idle()
+                connection.retire()
             await asyncio.sleep(POLL_INTERVAL)
         for connection in list(self._server.connections):
             _log.warning("a request was cut: it did not finish within %s s", within)
