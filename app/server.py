@@ -60,12 +60,15 @@ async def _drain(pod: bootstrap.Pod, within: float) -> None:
     """Not ready first, then no new sockets, then every client moves over, all `within` so many seconds."""
     _log.info("draining for %g s at most", within)
     pod.health.draining = True
+    loop = asyncio.get_running_loop()
+    end = loop.time() + within
     try:
-        async with asyncio.timeout(within):
+        async with asyncio.timeout_at(end):
             await pod.realtime.drain()
-            # Last, so that /health/ready says 503 for as long as there is something to move.
-            await pod.rest.stop(within)
     except TimeoutError:
         _log.warning("the drain did not finish in time")
+    # Last, so that /health/ready says 503 for as long as there is something to move; and in any case: what is left
+    # when the loop ends would be answered as if it had failed.
+    await pod.rest.stop(end)
     await pod.realtime.stop()
     await pod.presence.hand_back()

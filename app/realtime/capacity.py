@@ -36,10 +36,10 @@ class Capacity:
 
     @classmethod
     def of(cls, max_sockets: int, open_files: int) -> Self:
-        """Share out what the process may have open; warns where that is less than MAX_SOCKETS needs."""
+        """Share out what the process may have open; logs where that is less than MAX_SOCKETS needs."""
         files = max(LEAST_FILES, open_files - RESERVE - rest_connections(open_files))
         if files < max_sockets:
-            _log.warning(
+            _log.info(
                 "MAX_SOCKETS is %d, and the limit of open files (ulimit -n) leaves room for %d", max_sockets, files
             )
         sockets = max(LEAST, max_sockets)

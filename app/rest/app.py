@@ -169,18 +169,19 @@ class RestServer:
         await self._server.startup()
         await self._server.start_serving()
 
-    async def stop(self, within: float) -> None:
-        """Accept nothing more, let the requests in flight finish, and cut what is left after `within` seconds."""
+    async def stop(self, end: float) -> None:
+        """Accept nothing more, let the requests in flight finish, and cut what is left at a time of the loop."""
         if self._server is None:
             return
         self._server.close()
         loop = asyncio.get_running_loop()
-        end = loop.time() + within
-        await asyncio.sleep(min(LAST_CALLS, within / 4))
-        while self._server.connections and loop.time() < end:
-            for connection in list(self._server.connections):
-                connection.retire()
+        await asyncio.sleep(max(0.0, min(LAST_CALLS, (end - loop.time()) / 4)))
+        while busy := [one for one in list(self._server.connections) if not one.retire()]:
+            if loop.time() >= end:
+                for connection in busy:
+                    _log.warning("a request was cut: it did not finish in the time of the drain")
+                    connection.abort()
+                # For what was cut to end.
+                await asyncio.sleep(POLL_INTERVAL)
+                break
             await asyncio.sleep(POLL_INTERVAL)
-        for connection in list(self._server.connections):
-            _log.warning("a request was cut: it did not finish within %s s", within)
-            connection.abort()

@@ -156,13 +156,14 @@ class Connection(HttpProtocol):
         if self.transport is not None:
             self.transport.abort()
 
-    def retire(self) -> None:
-        """End once the request that is under way is answered, at once where there is none."""
+    def retire(self) -> bool:
+        """End once the request that is under way is answered, at once where there is none; True for that."""
         http = self.http
         if http is None or (http.stage is Stage.IDLE and not http.recv_buffer):
             self.close()
-        else:
-            http.keep_alive = False
+            return True
+        http.keep_alive = False
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give the place up."""

@@ -1,11 +1,12 @@
 """Errors become HTTP answers: nowhere else do they take that form."""
 
 import logging
+from asyncio import CancelledError
 from contextlib import suppress
 
 from msgspec import UNSET
 from sanic import HTTPResponse, Request
-from sanic.exceptions import RequestCancelled, SanicException
+from sanic.exceptions import SanicException
 from sanic.handlers import ErrorHandler
 
 from app.codec import encode
@@ -74,9 +75,9 @@ def _chat_error(request: Request, exception: Exception) -> ChatError:
         return exception
     if isinstance(exception, SanicException) and (known := _of_sanic(request, exception)):
         return known
-    if isinstance(exception, RequestCancelled):
-        # The client has gone: nobody reads the answer, and nothing is wrong with us.
-        return InternalError()
+    if isinstance(exception, CancelledError):
+        # The client has gone, and nobody reads this; or the process ends before PostgreSQL has answered.
+        return ServiceUnavailable()
     _log.error("%s %s failed", request.method, request.path, exc_info=exception)
     return InternalError()
 

@@ -261,6 +261,38 @@ async def test_a_stopped_pod_hands_its_presence_back(folder, person):
         await control.aclose()
 
 
+async def test_what_the_drain_does_not_wait_for_is_unavailable_and_no_error(folder, person):
+    async with (
+        breakable(folder, count=1, DRAIN_TIMEOUT="1s") as ((pod,), postgres, _),
+        AsyncExitStack() as stack,
+    ):
+        anna = person(pod)
+        room = await anna.group()
+        blocker = await asyncpg.connect(postgres.url)
+        transaction = blocker.transaction()
+        await transaction.start()
+        await blocker.execute("LOCK TABLE conversations IN ACCESS EXCLUSIVE MODE")
+        # To close its transport takes all the time that there is.
+        await asyncio.gather(*(stack.enter_async_context(ear(pod, somebody())) for _ in range(3)))
+        calls = [
+            asyncio.create_task(anna.get(f"/api/conversations/{room}")),
+            asyncio.create_task(anna.patch(f"/api/conversations/{room}", {"title": "x"})),
+        ]
+
+        async def are_waiting():
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            return await blocker.fetchval(waiting) >= len(calls)
+
+        await until(are_waiting, "both calls wait")
+        pod.signal(signal.SIGTERM)
+        for answer in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(answer, aiohttp.ClientError) or answer.status == 503
+        assert await pod.exit_code() == 0
+        assert pod.errors() == []
+        await transaction.rollback()
+        await blocker.close()
+
+
 async def test_a_pod_that_postgresql_does_not_let_in_waits_and_says_so_once(servers, tmp_path):
     parts = urlsplit(servers.database_url)
     refused = parts._replace(netloc=f"{parts.username}:wrong@{parts.hostname}:{parts.port}").geturl()

@@ -10,7 +10,7 @@ import pytest
 from blackhole import black_hole
 from clients import Rest, ear, somebody, token
 from databases import new_database
-from pods import pods, until
+from pods import INTERNAL_SECRET, pods, until
 from scraping import series
 
 from app import ids
@@ -258,6 +258,39 @@ async def test_a_conflict_that_passes_is_seen_by_nobody(servers, tmp_path, http,
         assert (await anna.get(f"/api/conversations/{room}")).json["lastSeq"] == len(cases)
         assert pod.errors() == []
         assert warnings(pod, "PostgreSQL") == []
+
+
+async def test_a_new_conversation_and_a_deletion_are_refused_for_a_while_or_done_again(
+    servers, tmp_path, http, database_url, database
+):
+    await database.execute(REFUSE + ";" + REFUSE_TWICE)
+    async with one_pod(servers, database_url, tmp_path) as pod:
+        anna = person(http, pod)
+
+        def create():
+            return anna.post("/api/conversations", {"type": "group", "participantIds": []})
+
+        def delete():
+            headers = {"X-Internal-Secret": INTERNAL_SECRET}
+            return http.delete(f"{pod.http}/api/users/{somebody()}", headers=headers)
+
+        for act, table, done in ((create, "conversations", 201), (delete, "users", 204)):
+            for sqlstate in REFUSALS:
+                await database.execute(
+                    f"CREATE TRIGGER refuse BEFORE INSERT ON {table} "
+                    f"FOR EACH ROW EXECUTE FUNCTION refuse('{sqlstate}')"
+                )
+                assert (await act()).status == 503, (table, sqlstate)
+                await database.execute(f"DROP TRIGGER refuse ON {table}")
+            for sqlstate in CONFLICTS:
+                await database.execute("DROP SEQUENCE IF EXISTS refused; CREATE SEQUENCE refused")
+                await database.execute(
+                    f"CREATE TRIGGER refuse BEFORE INSERT ON {table} "
+                    f"FOR EACH ROW EXECUTE FUNCTION refuse_twice('{sqlstate}')"
+                )
+                assert (await act()).status == done, (table, sqlstate)
+                await database.execute(f"DROP TRIGGER refuse ON {table}")
+        assert pod.errors() == []
 
 
 async def test_a_primary_that_becomes_a_standby_is_away(servers, tmp_path, http, database_url, database):

@@ -33,7 +33,11 @@ class Delivery(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        self.world = World(self.patch)
+        try:
+            self.world = World(self.patch)
+        except BaseException:
+            self.patch.undo()
+            raise
 
     @rule(action=actions, place=st.integers(0, 7), user=st.sampled_from(USERS), here=st.booleans())
     def act(self, action, place, user, here):

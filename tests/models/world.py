@@ -183,8 +183,13 @@ class Redis:
         self.subscribed: set[str] = set()
         self.arriving: list[tuple[str, bytes]] = []
 
-    def attach(self, on_message: Callable[[str, bytes], None], on_doubt: Callable[[], None]) -> None:
-        self.on_message, self.on_doubt = on_message, on_doubt
+    def attach(
+        self,
+        on_message: Callable[[str, bytes], None],
+        on_doubt: Callable[[], None],
+        on_unreadable: Callable[[str], None],
+    ) -> None:
+        self.on_message, self.on_doubt, self.on_unreadable = on_message, on_doubt, on_unreadable
 
     def hears(self, channel: str) -> bool:
         return channel in self.subscribed
