@@ -149,7 +149,8 @@ async def _read_rest(request: ServiceRequest) -> None:
     try:
         async with asyncio.timeout(REFUSED_TIMEOUT):
             while await stream.read() is not None:
-                continue
+                # It is thrown away, and must cost nobody the room for a body that is kept.
+                request.app.ctx.connections.release(stream.protocol)
     except (SanicException, TimeoutError):
         stream.keep_alive = False
 
