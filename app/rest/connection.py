@@ -37,7 +37,8 @@ _HEAD = re.compile(
     rf"((?:{_PLAIN})*(?i:content-length): *([0-9]{{1,9}})\r\n(?:{_PLAIN})*)"
 )
 _HEADER = re.compile(r"([^:]+): *(.*)\r\n")
-_END = b"connection: keep-alive\r\ncontent-type: application/json\r\n\r\n"
+_END = b"content-type: application/json\r\n\r\n"
+_KEPT, _CLOSED = b"connection: keep-alive\r\n" + _END, b"connection: close\r\n" + _END
 
 
 class ServiceRequest(Request[Sanic[Config, SimpleNamespace], SimpleNamespace]):
@@ -80,8 +81,12 @@ class Exchange(Http):
             self.request, request.stream = request, self
         else:
             await super().http1_request_header()  # type: ignore[no-untyped-call]
+        ctx = self.protocol.app.ctx
+        if ctx.health.draining:
+            # The next request is for another pod: here it would meet a connection that is closed just then.
+            self.keep_alive = False
         if not self.request_body:
-            self.protocol.app.ctx.connections.work(self.protocol)
+            ctx.connections.work(self.protocol)
 
     def init_for_request(self) -> None:
         """Expect another request: the one before is answered."""
@@ -113,7 +118,8 @@ class Exchange(Http):
         """Write an answer in JSON, whole, that has no headers of its own."""
         start = _start(response.status, origin if origin in allowed else None, allowed)
         body = response.body or b""
-        await self._send(b"%bcontent-length: %d\r\n%b%b" % (start, len(body), _END, body))
+        end = _KEPT if self.keep_alive else _CLOSED
+        await self._send(b"%bcontent-length: %d\r\n%b%b" % (start, len(body), end, body))
         self.stage = Stage.IDLE
 
 
@@ -149,6 +155,15 @@ class Connection(HttpProtocol):
         """End the connection at once, whatever is on its way."""
         if self.transport is not None:
             self.transport.abort()
+
+    def retire(self) -> bool:
+        """End once the request that is under way is answered, at once where there is none; True for that."""
+        http = self.http
+        if http is None or (http.stage is Stage.IDLE and not http.recv_buffer):
+            self.close()
+            return True
+        http.keep_alive = False
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give the place up."""

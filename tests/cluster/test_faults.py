@@ -4,6 +4,7 @@ import asyncio
 import signal
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -188,6 +189,37 @@ async def test_sigterm_moves_the_clients_over_and_ends_with_0(servers, tmp_path,
             assert await leaving.exit_code() == 0
             for listener in listeners:
                 await listener.wait_for("disconnect")
+        assert leaving.errors() == []
+
+
+async def test_no_connection_of_a_pod_that_stops_ends_before_its_client_was_told(servers, tmp_path, person):
+    async with pods(servers.environment(), tmp_path, 1) as (leaving,), AsyncExitStack() as stack:
+        anna = person(leaving)
+        room = await anna.group()
+        answered = 0
+
+        async def call(method, path, json):
+            nonlocal answered
+            # A connection of its own, which is kept. Of what is cut there aiohttp repeats no POST and no PATCH.
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            while True:
+                answer = await replace(anna, session=session).call(method, path, json=json)
+                assert answer.status in {200, 201}
+                answered += 1
+                if answer.headers["Connection"] == "close":
+                    break
+
+        path = f"/api/conversations/{room}"
+        calls = [("POST", path + "/messages", {"content": "on and on"}), ("PATCH", path, {"title": "the same"})]
+        callers = [asyncio.create_task(call(*one)) for one in calls for _ in range(4)]
+
+        async def are_served():
+            return answered > 100
+
+        await until(are_served, "calls that are answered")
+        leaving.signal(signal.SIGTERM)
+        await asyncio.gather(*callers)
+        assert await leaving.exit_code() == 0
         assert leaving.errors() == []
 
 

@@ -142,6 +142,30 @@ async def test_whoever_sends_all_of_a_refused_body_gets_the_answer(user, master,
     assert (await user().get("/api/conversations")).status == 200
 
 
+async def test_bodies_that_are_thrown_away_take_no_room_from_those_that_are_kept(master, cluster):
+    body = b'{"users":[],"more":"' + b"x" * 1_000_000 + b'"}'
+    head = b"POST /api/users/sync/batch HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    head += b"X-Internal-Secret: %b\r\nContent-Length: %d\r\n\r\n"
+    kept_reader, kept = await asyncio.open_connection("127.0.0.1", cluster[0].http_port)
+    kept.write(head % (master.credentials["X-Internal-Secret"].encode(), len(body)) + body[:-1])
+    await kept.drain()
+    # More than may be held of all bodies together, less than is read of each.
+    refused = [await asyncio.open_connection("127.0.0.1", cluster[0].http_port) for _ in range(8)]
+    for _, writer in refused:
+        writer.write(
+            b"POST /api/nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\n" + b"x" * 4_999_999
+        )
+    await asyncio.gather(*(writer.drain() for _, writer in refused))
+    for _, writer in refused:
+        writer.write(b"x")
+    for reader, writer in refused:
+        assert b" 404 " in await reader.readline()
+        writer.close()
+    kept.write(body[-1:])
+    assert b" 200 " in await kept_reader.readline()
+    kept.close()
+
+
 async def test_an_answer_without_a_body_names_no_type_that_there_is_not(user):
     assert (await user().get("/health/live")).headers["Content-Type"] == "text/plain"
 
