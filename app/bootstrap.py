@@ -28,7 +28,7 @@ from app.send_queue import SendQueue
 from app.settings import Settings
 from app.supervisor import Supervisor
 from app.typists import LocalTypists
-from app.usecases import chores, conversations, presence
+from app.usecases import chores, conversations, presence, presence_audit
 from app.usecases.announcing import Announcer
 from app.writer import Writer
 
@@ -93,6 +93,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     in_database("announce widely", announcer.announce_widely_forever)
     in_database("clean", lambda: chores.clean_forever(deps))
     if deps.outbox.is_on:
+        in_database("audit presence", lambda: presence_audit.audit_forever(deps))
         in_database("look for worker", lambda: deps.outbox.look_for_worker_forever(redis))
     in_database("chores", lambda: chores.work_forever(deps))
     return Pod(

@@ -25,6 +25,7 @@ A change is UNTOLD from its decision until `told`, in case the pod that decided 
 twice, under the same number: whoever hears of it drops what is not newer.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -111,6 +112,9 @@ class Presence:
         self._beat = Script(redis, presence_scripts.BEAT)
         self._settle = Script(redis, presence_scripts.SETTLE)
         self._told = Script(redis, presence_scripts.TOLD)
+        self._correct = Script(redis, presence_scripts.CORRECT)
+        # Set when Redis has lost what it knew of this pod, or others took the pod for dead.
+        self.lost = asyncio.Event()
 
     async def opened(self, user_id: str, socket_id: str) -> list[str]:
         """Note a socket of a user's; gives the oldest of their sockets over all pods that are too many.
@@ -225,6 +229,7 @@ class Presence:
     def _note_loss(self) -> None:
         """Begin anew: Redis has lost what it knew of this pod, or others took the pod for dead."""
         self._confirmed = 0
+        self.lost.set()
         self._must_compare = True
         self._dirty.update(self._people)
 
@@ -254,6 +259,13 @@ class Presence:
             await self._told(args=[part for change in changes for part in (change.user_id, change.number)])
         except AWAY as error:
             _log.debug("presence pauses, Redis is away: %s", error)
+
+    async def correct(self, said: Sequence[tuple[str, bool, int]]) -> None:
+        """Decide anew of users who are not what they were last said to be, online or not, by a numbered change."""
+        args: list[str | float] = [SEEN_MS]
+        for user_id, is_online, number in said:
+            args += (user_id, int(is_online), number)
+        await self._correct(args=args)
 
     async def pinged(self, user_id: str) -> None:
         """Renew when a user was last seen."""

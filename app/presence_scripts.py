@@ -223,6 +223,28 @@ return changes
 """
 )
 
+# ARGV: how long to remember; then for each user their id, 1 or 0 as they were last said to be online or not, and
+# the number of that change. What is not so is a change from now on, to be told by any pod.
+CORRECT = (
+    _COMMON
+    + """
+local memory = tonumber(ARGV[1])
+for place = 2, #ARGV, 3 do
+    local user, said, number = ARGV[place], ARGV[place + 1], tonumber(ARGV[place + 2])
+    local key = 'chat:user:' .. user
+    local last = redis.call('HMGET', key, 'on', 'at')
+    local on, at = last[1] or '0', tonumber(last[2] or 0)
+    local is_open = is_in('chat:untold', user) or is_in('chat:arriving', user) or is_in('chat:leaving', user)
+    if on ~= said and not is_open then
+        change(key, on, math.max(now, at + 1, number + 1))
+        if on == '0' then redis.call('PEXPIRE', key, memory) end
+        must_tell(user, 0)
+    end
+end
+return redis.status_reply('OK')
+"""
+)
+
 # ARGV: users and the numbers of their changes that were told. A later change remains to be told.
 TOLD = """
 for place = 1, #ARGV, 2 do

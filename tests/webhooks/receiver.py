@@ -107,10 +107,10 @@ class Receiver:
     def about(self, event: str) -> list[Received]:
         return [one for one in self.received if one.event == event]
 
-    async def wait(self, what: str, condition: Callable[[], bool]) -> None:
+    async def wait(self, what: str, condition: Callable[[], bool], within: float = WAIT_TIMEOUT) -> None:
         """Wait until what was received fulfils a condition."""
         try:
-            async with asyncio.timeout(WAIT_TIMEOUT), self.news:
+            async with asyncio.timeout(within), self.news:
                 await self.news.wait_for(condition)
         except TimeoutError:
             got = [f"{one.event} {one.id} {str(one.data)[:150]}" for one in self.received[-10:]]

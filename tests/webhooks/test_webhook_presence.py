@@ -1,8 +1,9 @@
 """Who comes and goes: at most one undelivered per user, in order, and of no use after ten minutes."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
+import redis.asyncio as redis
 from clients import Master, ear
 from pods import until
 from receiver import answering
@@ -186,3 +187,27 @@ async def is_pending(found, user):
 
 async def is_waited_for(found):
     return await found.database.fetchval("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted")
+
+
+async def test_after_a_loss_of_redis_the_master_is_told_what_is_so(stack, own_servers):
+    async with stack() as found:
+        found.receiver.hears_presence = True
+        anna, gone = found.user("anna"), found.user("gone")
+        async with ear(found.pods[0], anna.user_id):
+            await found.receiver.wait("user.online", lambda: len(of(found, anna)) == 1)
+            number = of(found, anna)[0].data["transition"] + 1
+            # What was told of her last is that she went, and of somebody without a socket that they came: so it is
+            # where a pod decides something else, and dies with Redis before it is told.
+            for user, event in ((anna, "user.offline"), (gone, "user.online")):
+                values = ([new_id()], [event], [number], [user.user_id], [datetime.now(UTC)], [None])
+                await found.database.execute(APPEND_PRESENCE, *values)
+            await found.receiver.wait("what was told", lambda: len(of(found, anna) + of(found, gone)) == 3)
+            async with redis.from_url(own_servers.redis_url) as forgetful:
+                await forgetful.flushdb()
+            await found.receiver.wait(
+                "what is so", lambda: len(of(found, anna)) == 3 and len(of(found, gone)) == 2, within=40
+            )
+            assert [one.event for one in of(found, anna)] == ["user.online", "user.offline", "user.online"]
+            assert [one.event for one in of(found, gone)] == ["user.online", "user.offline"]
+            numbers = [one.data["transition"] for one in of(found, anna)]
+            assert numbers == sorted(set(numbers))
