@@ -32,9 +32,6 @@ class Reply:
         # JSON, once it is there.
         self.answer: bytes | None = None
 
-    def is_there(self) -> bool:
-        return self.answer is not None
-
 
 class Inbox:
     """The messages of one socket that wait for their turn, and the acknowledgements that are still to come."""
