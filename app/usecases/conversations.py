@@ -18,7 +18,7 @@ from app.errors import Conflict, Unauthorized
 from app.limits import Action
 from app.rooms import Invitation
 from app.schemas import ConversationPage, ConversationView, CreateConversation, UpdateConversation, timestamp
-from app.usecases.access import is_refused, lock_users, require_known, require_participant
+from app.usecases.access import admit, is_refused, lock_users, require_known, require_participant
 from app.usecases.changing import Changing, changing
 
 # Two people who create their conversation at the same moment get the same one: the loser waits and finds it.
@@ -282,9 +282,13 @@ async def _seen_by_one_of(conversation_id: UUID, user_ids: Sequence[str]) -> sto
 
 
 async def conversation_view(user_id: str, conversation_id: UUID) -> ConversationView:
-    """Read a conversation whole, as one of its participants sees it."""
+    """Read a conversation whole, as one of its participants sees it.
+
+    Raises Forbidden and NotFound for who was removed at the same moment, or the conversation with them.
+    """
     row = await queries.get_conversation(conversation_id, user_id)
     people = await queries.participants([conversation_id], user_id, 2**31 - 1)
     if row is None:
-        raise Conflict("You left the conversation at the same moment")
+        admit(conversation_id, *await queries.membership(conversation_id, user_id))
+        raise Conflict("You left the conversation and came back at the same moment, ask again")
     return views.conversation(row, people)

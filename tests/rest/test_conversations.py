@@ -1,7 +1,15 @@
 import asyncio
+from types import SimpleNamespace
+from unittest.mock import AsyncMock
 
 import pytest
 from clients import somebody, token
+
+from app import database, ids, queries
+from app.auth.actor import Actor
+from app.errors import Forbidden
+from app.setting_types import Url
+from app.usecases import conversations
 
 CONVERSATIONS = "/api/conversations"
 
@@ -220,3 +228,20 @@ async def test_the_user_proxy_may_send_a_body_with_a_get(user):
     for body in (b"", b"{}"):
         answer = await anna.get(CONVERSATIONS, data=body, headers={"Content-Type": "application/json"})
         assert answer.status == 200
+
+
+async def test_who_is_removed_while_they_ask_is_a_stranger(user, servers, monkeypatch):
+    anna, ben = user("anna"), user("ben")
+    room = await anna.group(ben.user_id)
+    read = queries.get_conversation
+
+    async def removed_first(*values):
+        await anna.delete(f"{CONVERSATIONS}/{room}/participants/{ben.user_id}")
+        return await read(*values)
+
+    monkeypatch.setattr(queries, "get_conversation", removed_first)
+    deps = SimpleNamespace(limits=SimpleNamespace(check=AsyncMock()))
+    actor = Actor(ben.user_id, can_read=True, can_write=True, expires_at=0, issued_at=0)
+    async with database.opened(Url(servers.database_url)):
+        with pytest.raises(Forbidden):
+            await conversations.get_conversation(deps, actor, ids.from_wire(ids.CONVERSATION, room))
