@@ -92,6 +92,10 @@ class PooledConnection(Connection):
         _pooled.add(self)
 
 
+# Connections that are given back after a failure, until they are.
+_releasing: set[asyncio.Task[None]] = set()
+
+
 def terminate_pooled() -> None:
     """End all connections of the pools: whoever waits for one gets an error, and the pools connect anew."""
     for connected in list(_pooled):
@@ -187,10 +191,21 @@ class Client(_Translating):
         if self._pool is None:
             lent.terminate()
             return
-        # What was asked is answered or has failed already: this is nobody's failure any more. Without a time,
-        # asyncpg would wait for ever for a cancellation that a dead host does not confirm.
+        if is_clean:
+            await self._release(lent, None)
+            return
+        # In a task of its own, which ends also where whoever waits for it is cancelled once more.
+        releasing = asyncio.get_running_loop().create_task(self._release(lent, ENDING_PATIENCE))
+        _releasing.add(releasing)
+        releasing.add_done_callback(_releasing.discard)
+        await asyncio.shield(releasing)
+
+    async def _release(self, lent: PoolConnectionProxy, patience: float | None) -> None:
+        """Release a connection; without a time asyncpg waits for ever for a cancellation that a dead host has."""
+        assert self._pool is not None
+        # What was asked is answered or has failed already: this is nobody's failure any more.
         with suppress(Exception):
-            await self._pool.release(lent, timeout=None if is_clean else ENDING_PATIENCE)
+            await self._pool.release(lent, timeout=patience)
 
     async def execute_query_dict(self, query: str, values: list[Any] | None = None) -> list[dict[str, Any]]:
         """Run a statement that is its own transaction, and again where a conflict rolled it back."""

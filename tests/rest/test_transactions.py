@@ -1,6 +1,7 @@
 """Transactions that are cancelled, at each place where they wait: nothing is left open or lost later."""
 
 import asyncio
+import gc
 import socket
 from collections.abc import Awaitable, Generator
 from contextlib import suppress
@@ -191,3 +192,35 @@ async def test_connections_that_are_ended_wake_whoever_waits_for_them(sql):
     assert all(database.is_away(error) for error in ended), ended
     assert await is_written(sql, "at its turn")
     await whole(sql)
+
+
+async def test_a_release_that_fails_after_its_caller_was_cancelled_is_an_error_of_nobody(monkeypatch):
+    told: list[str] = []
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, what: told.append(what["message"]))
+    is_cancelled, is_over = asyncio.Event(), asyncio.Event()
+    release = asyncpg.pool.PoolConnectionHolder.release
+
+    async def fails_late(holder, timeout):  # noqa: ASYNC109 - asyncpg's
+        is_releasing.set()
+        await is_cancelled.wait()
+        await release(holder, timeout)
+        is_over.set()
+        raise TimeoutError
+
+    is_releasing = asyncio.Event()
+    monkeypatch.setattr(asyncpg.pool.PoolConnectionHolder, "release", fails_late)
+    # What fails gives its connection back with care.
+    call = asyncio.create_task(store.rows("SELECT 1 / 0"))
+    await is_releasing.wait()
+    call.cancel()
+    await asyncio.wait([call])
+    is_cancelled.set()
+    await is_over.wait()
+    del call
+    await asyncio.sleep(0)
+    gc.collect()
+    await asyncio.sleep(0)
+    loop.set_exception_handler(before)
+    assert told == []
