@@ -11,6 +11,8 @@ from soak.world import World
 
 BURST = (3, 15)
 RETRY_PAUSE = (0.2, 1.0)
+# After an outage all is sent again within so many seconds.
+MAX_RETRY_PAUSE = 6.0
 GIVES_UP = 0.1
 
 
@@ -109,10 +111,13 @@ class Sends:
         task.add_done_callback(self.unsettled.discard)
 
     async def _until_settled(self, person: Person, send: Send) -> None:
+        least, most = RETRY_PAUSE
         while True:
-            await asyncio.sleep(person.rng.uniform(*RETRY_PAUSE))
+            await asyncio.sleep(person.rng.uniform(least, most))
             if await self._post(person, send):
                 return
+            # What all clients repeat at once keeps the proxies, which share this process, from their work.
+            least, most = min(least * 2, MAX_RETRY_PAUSE / 2), min(most * 2, MAX_RETRY_PAUSE)
 
     async def at_once(self, person: Person, conversation_id: str) -> None:
         """Send one message when all is well; it must be acknowledged at the first try."""
