@@ -3,13 +3,12 @@
 import asyncio
 import gc
 import socket
-from collections.abc import Awaitable, Generator
 from contextlib import suppress
-from types import coroutine
 from typing import Any
 
 import asyncpg
 import pytest
+from cancelling import was_cancelled_at
 from pods import until
 
 from app import database, postgres, store
@@ -65,28 +64,6 @@ async def one_statement(what: str) -> None:
     await write(what)
 
 
-@coroutine
-def cancelled_at(place: int, work: Awaitable[None]) -> Generator[Any, Any, bool]:
-    """Await something in the task that runs, which is cancelled at its n-th wait; False if it never is."""
-    waiting = work.__await__()
-    waits = 0
-    resume = lambda: next(waiting)  # noqa: E731 - it is what comes next
-    while True:
-        try:
-            future = resume()
-        except StopIteration:
-            return waits > place
-        if waits == place:
-            asyncio.current_task().cancel()
-        waits += 1
-        try:
-            sent = yield future
-        except BaseException as error:  # noqa: BLE001 - it is the other's
-            resume = lambda error=error: waiting.throw(error)  # noqa: E731
-        else:
-            resume = lambda sent=sent: waiting.send(sent)  # noqa: E731
-
-
 async def whole(sql: asyncpg.Connection) -> None:
     """Look that nothing is open, in this task or in PostgreSQL, and that every connection is back."""
     client = database.connection()
@@ -106,12 +83,7 @@ async def test_wherever_a_transaction_is_cancelled_the_next_one_of_its_task_is_c
     places = 0
     for place in range(MOST_WAITS):
         name = f"{work.__name__} {place}"
-        was_cancelled = False
-        try:
-            was_cancelled = await cancelled_at(place, work(name))
-        except asyncio.CancelledError:
-            was_cancelled = True
-            asyncio.current_task().uncancel()
+        was_cancelled, _ = await was_cancelled_at(place, work(name))
         if not was_cancelled:
             break
         places += 1
@@ -124,10 +96,7 @@ async def test_wherever_a_transaction_is_cancelled_the_next_one_of_its_task_is_c
 
 async def test_a_transaction_that_is_cancelled_while_its_connection_is_made_takes_nothing(sql):
     for place in range(8):
-        with suppress(asyncio.CancelledError):
-            await cancelled_at(place, one("first of all"))
-        while asyncio.current_task().cancelling():
-            asyncio.current_task().uncancel()
+        await was_cancelled_at(place, one("first of all"))
         await whole(sql)
         postgres.terminate_pooled()
     await one("at last")
