@@ -1,6 +1,8 @@
 """State machines beside models: the same few seconds each time, and for long with HYPOTHESIS_PROFILE=soak."""
 
+import pytest
 from hypothesis import HealthCheck, settings
+from world import World
 
 settings.register_profile(
     "models",
@@ -14,3 +16,11 @@ settings.register_profile(
 settings.register_profile(
     "soak", settings.get_profile("models"), max_examples=30_000, stateful_step_count=100, derandomize=False
 )
+
+
+@pytest.fixture
+def world(monkeypatch):
+    made = World(monkeypatch)
+    yield made
+    made.quiesce()
+    made.close()

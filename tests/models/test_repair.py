@@ -1,17 +1,9 @@
 """What is read from PostgreSQL is bounded, and what fails on the way is not lost."""
 
 import pytest
-from world import DIRECT, GROUP, World
+from world import DIRECT, GROUP
 
 from app import repair
-
-
-@pytest.fixture
-def world(monkeypatch):
-    made = World(monkeypatch)
-    yield made
-    made.quiesce()
-    made.close()
 
 
 def say(world, count):

@@ -100,14 +100,6 @@ def test_every_socket_hears_all_that_is_its_own_once_and_in_order():
     run_state_machine_as_test(Delivery, settings=settings(settings.get_profile(chosen), **examples))
 
 
-@pytest.fixture
-def world(monkeypatch):
-    made = World(monkeypatch)
-    yield made
-    made.quiesce()
-    made.close()
-
-
 def let_connect_until(world, condition):
     while not condition():
         assert world.open_questions("connect")
