@@ -11,11 +11,13 @@ from typing import Any
 
 import uvloop
 
-from app import migrating, settings, telemetry, tracing
-from app.auth import tokens
-from app.migrating import NoDatabaseError
-from app.process import BadHostError, PortInUseError
-from app.settings import Settings, SettingsError
+from app.config import settings
+from app.config.settings import Settings, SettingsError
+from app.identity import tokens
+from app.observability import logs, tracing
+from app.postgres import migrate
+from app.postgres.migrate import NoDatabaseError
+from app.runtime.ports import BadHostError, PortInUseError
 
 EXIT_FAILURE = 1
 EXIT_BAD_CONFIGURATION = 2
@@ -92,7 +94,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 @contextmanager
 def _traced() -> Iterator[None]:
     """Record traces for the length of a block, and send the rest at its end."""
-    from app import otel  # noqa: PLC0415 - it costs time and memory that only traces are worth
+    from app.observability import otel  # noqa: PLC0415 - it costs time and memory that only traces are worth
 
     tracer = otel.OpenTelemetry()
     tracing.start(tracer)
@@ -118,11 +120,11 @@ def _dev(arguments: argparse.Namespace) -> None:
 
 
 def _serve(_: argparse.Namespace) -> None:
-    from app import server  # noqa: PLC0415 - the other commands start in a fraction of its time
+    from app.process import server  # noqa: PLC0415 - the other commands start in a fraction of its time
 
     found = Settings.read(os.environ)
-    telemetry.configure_logging(found.log_level, found.log_format)
-    telemetry.warn_of_weak_secrets(found.weak_secrets())
+    logs.configure_logging(found.log_level, found.log_format)
+    logs.warn_of_weak_secrets(found.weak_secrets())
     _run(server.serve(found))
 
 
@@ -132,15 +134,15 @@ def _worker(_: argparse.Namespace) -> None:
     found = Settings.read(os.environ)
     if found.webhook_url is None:
         raise SettingsError(["WEBHOOK_URL: is missing, and the worker has nothing to deliver without it"])
-    telemetry.configure_logging(found.log_level, found.log_format)
-    telemetry.warn_of_weak_secrets(found.weak_secrets())
+    logs.configure_logging(found.log_level, found.log_format)
+    logs.warn_of_weak_secrets(found.weak_secrets())
     _run(server.work(found))
 
 
 def _migrate(_: argparse.Namespace) -> None:
     found = settings.read_some(os.environ, "DATABASE_URL", "LOG_LEVEL", "LOG_FORMAT")
-    telemetry.configure_logging(found["log_level"], found["log_format"])
-    uvloop.run(migrating.migrate_when_there(found["database_url"]))
+    logs.configure_logging(found["log_level"], found["log_format"])
+    uvloop.run(migrate.migrate_when_there(found["database_url"]))
     print("The database is up to date.")  # noqa: T201 - the command's own answer
 
 

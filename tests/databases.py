@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import asyncpg
 
-from app import migrating
-from app.setting_types import Url
+from app.config.types import Url
+from app.postgres import migrate
 
 
 @asynccontextmanager
@@ -27,5 +27,5 @@ async def empty_database(server_url: str) -> AsyncIterator[str]:
 async def new_database(server_url: str) -> AsyncIterator[str]:
     """Make a database with all migrations applied."""
     async with empty_database(server_url) as url:
-        await migrating.migrate(Url(url))
+        await migrate.migrate(Url(url))
         yield url

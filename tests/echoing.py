@@ -6,18 +6,18 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from app.connections import Connections
-from app.realtime.anonymous import Anonymous
-from app.realtime.engine import MAX_MESSAGE_BYTES, Engine
-from app.realtime.heartbeat import Heartbeat
-from app.realtime.listener import HttpProtocol
-from app.realtime.packets import message_frame
-from app.realtime.requests import Request, Response
-from app.realtime.session import Session
-from app.realtime.session_ids import SessionIds
-from app.realtime.websocket import WebSocket
-from app.setting_types import Secret
-from app.supervisor import Supervisor, supervised
+from app.config.types import Secret
+from app.realtime.engineio.anonymous import Anonymous
+from app.realtime.engineio.engine import MAX_MESSAGE_BYTES, Engine
+from app.realtime.engineio.heartbeat import Heartbeat
+from app.realtime.engineio.session import Session
+from app.realtime.engineio.session_ids import SessionIds
+from app.realtime.http.connection import HttpProtocol
+from app.realtime.http.requests import Request, Response
+from app.realtime.socketio.packets import message_frame
+from app.realtime.websocket.connection import WebSocket
+from app.runtime.connections import Connections
+from app.runtime.supervisor import Supervisor, supervised
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 UPGRADE = (

@@ -14,12 +14,15 @@ from typing import Any
 
 from aiohttp import web
 
-from app import migrating, process, server, telemetry
+from app.config.settings import Settings, SettingsError, same_ports
 from app.dev.embedded import EmbeddedServer
 from app.dev.master import MasterConfig, create_master
 from app.dev.postgres import start_postgres
 from app.dev.valkey import start_valkey
-from app.settings import Settings, SettingsError, same_ports
+from app.observability import logs
+from app.postgres import migrate
+from app.process import server
+from app.runtime import ports as process
 from app.webhooks import server as webhooks
 
 HOST = "127.0.0.1"
@@ -51,7 +54,7 @@ async def run(options: DevOptions) -> None:
     """
     # Bad settings and taken ports are told at once, not after the databases have started.
     expected, demo_port = _read(options, PENDING)
-    telemetry.configure_logging(expected.log_level, expected.log_format)
+    logs.configure_logging(expected.log_level, expected.log_format)
     _try_ports(expected, options, demo_port)
     stopping = _stop_signals()
     with _data_dir(options) as data_dir:
@@ -173,7 +176,7 @@ async def _prepare(options: DevOptions, data_dir: Path, stack: AsyncExitStack) -
         urls["REDIS_URL"] = await _start(stack, start_valkey, data_dir)
     settings, _ = _read(options, urls)
     _say("Migrations: applying what is missing")
-    await migrating.migrate_when_there(settings.database_url)
+    await migrate.migrate_when_there(settings.database_url)
     return settings
 
 

@@ -4,18 +4,18 @@ import asyncio
 import logging
 import socket as sockets
 
-from app.connections import Connections
-from app.deps import Deps
-from app.health import Health
-from app.realtime.anonymous import Anonymous
-from app.realtime.capacity import Capacity
-from app.realtime.foreign import ForeignSessions
-from app.realtime.gate import SocketGate
-from app.realtime.heartbeat import Heartbeat
-from app.realtime.listener import HttpProtocol
-from app.realtime.protocol import SocketIO
-from app.realtime.session_ids import SessionIds
-from app.supervisor import Supervisor
+from app.realtime.engineio.anonymous import Anonymous
+from app.realtime.engineio.heartbeat import Heartbeat
+from app.realtime.engineio.session_ids import SessionIds
+from app.realtime.http.capacity import Capacity
+from app.realtime.http.connection import HttpProtocol
+from app.realtime.http.forwarding import ForeignSessions
+from app.realtime.http.gate import SocketGate
+from app.realtime.socketio.protocol import SocketIO
+from app.runtime.connections import Connections
+from app.runtime.health import Health
+from app.runtime.supervisor import Supervisor
+from app.usecases.deps import Deps
 
 BACKLOG = 4096
 # The last of the drain time is for what closing a connection takes.

@@ -17,14 +17,17 @@ from sanic.http.constants import HTTP
 from sanic.response import BaseHTTPResponse
 from sanic.server import AsyncioServer
 
-from app import cors, tracing
-from app.connections import Connections
-from app.deps import Deps
-from app.health import Health
-from app.process import MAX_REST
-from app.rest import asyncapi, conversations, docs, health, internal, messages, metrics, openapi
+from app.contract import cors
+from app.observability import tracing
+from app.rest import conversations, health, messages, metrics
+from app.rest.admin import internal
 from app.rest.connection import HEADER_TIMEOUT, KEEP_ALIVE, Connection, Exchange, Send, ServiceRequest
+from app.rest.docs import asyncapi, openapi, pages
 from app.rest.errors import ErrorAnswers
+from app.runtime.connections import Connections
+from app.runtime.health import Health
+from app.runtime.ports import MAX_REST
+from app.usecases.deps import Deps
 
 # What is read and thrown away of a body that was refused, and for how long.
 MAX_REFUSED_BYTES = 16 << 20
@@ -108,7 +111,7 @@ def create_app(deps: Deps, state: Health, max_connections: int = MAX_REST) -> Ap
         internal.users_blueprint,
         internal.admin_blueprint,
         health.blueprint,
-        docs.blueprint,
+        pages.blueprint,
     ):
         app.blueprint(blueprint)
     if deps.settings.metrics_port is None:

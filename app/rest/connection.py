@@ -19,8 +19,8 @@ from sanic.http import Http, Stage
 from sanic.response import BaseHTTPResponse
 from sanic.server import HttpProtocol
 
-from app import cors
-from app.connections import Connections
+from app.contract import cors
+from app.runtime.connections import Connections
 
 HEADER_TIMEOUT = 10
 KEEP_ALIVE = 75

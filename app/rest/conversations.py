@@ -5,12 +5,10 @@ from typing import Annotated
 from msgspec import Meta
 from sanic import Blueprint, HTTPResponse, Request
 
-from app import ids
-from app.codec import reject
-from app.errors import Conflict
-from app.rest.guards import actor_of, answer, body_of, deps_of, key_of, limit_of, query_of, user_id_of
-from app.rest.operations import CURSOR, IDEMPOTENCY_KEY, Limit, Parameter, endpoint
-from app.schemas import (
+from app.contract import ids
+from app.contract.codec import reject
+from app.contract.errors import Conflict
+from app.contract.schemas import (
     AddParticipants,
     ConversationPage,
     ConversationView,
@@ -19,6 +17,8 @@ from app.schemas import (
     ReadView,
     UpdateConversation,
 )
+from app.rest.guards import actor_of, answer, body_of, deps_of, key_of, limit_of, query_of, user_id_of
+from app.rest.operations import CURSOR, IDEMPOTENCY_KEY, Limit, Parameter, endpoint
 from app.usecases import catchup, conversations, participants, presence, receipts
 
 blueprint = Blueprint("conversations", url_prefix="/api/conversations")

@@ -9,8 +9,8 @@ from sanic import HTTPResponse, Request
 from sanic.exceptions import SanicException
 from sanic.handlers import ErrorHandler
 
-from app.codec import encode
-from app.errors import (
+from app.contract.codec import encode
+from app.contract.errors import (
     ChatError,
     Conflict,
     Forbidden,
@@ -23,8 +23,8 @@ from app.errors import (
     Unauthorized,
     ValidationFailed,
 )
+from app.contract.schemas import ErrorView
 from app.rest.operations import METHODS
-from app.schemas import ErrorView
 
 STATUS = {
     ValidationFailed.code: 400,

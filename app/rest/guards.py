@@ -7,13 +7,13 @@ from urllib.parse import unquote
 import msgspec
 from sanic import HTTPResponse, Request
 
-from app.auth.actor import Actor
-from app.auth.tokens import MAX_USER_ID
-from app.codec import client_message_id, decode, encode, reject
-from app.deps import Deps
-from app.errors import NotFound, Unauthorized
+from app.contract.codec import client_message_id, decode, encode, reject
+from app.contract.errors import NotFound, Unauthorized
+from app.identity.actor import Actor
+from app.identity.tokens import MAX_USER_ID
 from app.rest.operations import Limit
 from app.usecases import sessions
+from app.usecases.deps import Deps
 
 _C = TypeVar("_C", bound=msgspec.Struct)
 

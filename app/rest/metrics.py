@@ -8,7 +8,7 @@ from prometheus_client import Counter, Histogram
 from sanic import Blueprint, HTTPResponse, Request
 from sanic.response import BaseHTTPResponse
 
-from app import metrics, tracing
+from app.observability import metrics, tracing
 from app.rest.operations import METHODS, endpoint
 
 # What is no route of ours, or no method of HTTP that we know.

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 from sanic import HTTPResponse, Request
 
-from app.database import Database
-from app.errors import ChatError
-from app.fields import ClientMessageId
+from app.contract.errors import ChatError
+from app.contract.fields import ClientMessageId
+from app.postgres.database import Database
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw
 
-from app import events
-from app.fields import Timestamp
-from app.schemas import ErrorView, MessageView, ParticipantView
+from app.contract import events
+from app.contract.fields import Timestamp
+from app.contract.schemas import ErrorView, MessageView, ParticipantView
 
 
 class ReactionView(msgspec.Struct, rename="camel"):

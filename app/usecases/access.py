@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from app import ids, queries, store
-from app.auth.actor import Actor
-from app.errors import Conflict, Forbidden, NotFound
-from app.store import Row
+from app.contract import ids
+from app.contract.errors import Conflict, Forbidden, NotFound
+from app.identity.actor import Actor
+from app.postgres import queries, store
+from app.postgres.store import Row
 
 IS_REFUSED = "SELECT 1 FROM users WHERE id = $1 AND refused_until >= $2"
 

@@ -2,11 +2,13 @@
 
 from uuid import UUID
 
-from app import cursors, ids, queries, views
-from app.deps import Deps
-from app.schemas import ConversationPage
+from app.contract import cursors, ids
+from app.contract.schemas import ConversationPage
+from app.messages import views
+from app.postgres import queries
 from app.usecases.changing import changing
 from app.usecases.conversations import dissolve
+from app.usecases.deps import Deps
 
 
 async def list_conversations(

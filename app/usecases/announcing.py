@@ -13,9 +13,11 @@ import time
 from collections.abc import Sequence
 from uuid import UUID
 
-from app import events, metrics, store
-from app.deps import Deps
-from app.presence_changes import PresenceChange
+from app.contract import events
+from app.observability import metrics
+from app.postgres import store
+from app.presence.changes import PresenceChange
+from app.usecases.deps import Deps
 
 MAX_CONTACTS = 10_000
 # Changes that are told together.

@@ -7,16 +7,18 @@ from uuid import UUID
 
 from msgspec import Raw
 
-from app import eventlog, ids, queries
-from app.auth import policy
-from app.auth.actor import Actor
-from app.codec import encode, reject
-from app.deps import Deps
-from app.errors import ChatError, NotFound
-from app.events import Change
-from app.limits import Action
-from app.schemas import ErrorView, EventPage, EventView, SocketSync
+from app.contract import ids
+from app.contract.codec import encode, reject
+from app.contract.errors import ChatError, NotFound
+from app.contract.events import Change
+from app.contract.schemas import ErrorView, EventPage, EventView, SocketSync
+from app.identity import policy
+from app.identity.actor import Actor
+from app.identity.rate_limits import Action
+from app.messages import event_log
+from app.postgres import queries
 from app.usecases.access import admit, no_conversation, require_participant
+from app.usecases.deps import Deps
 
 SYNC_ITEMS = 100
 # How many changes one statement reads for `sync`: a little more than its answer usually has room for.
@@ -36,11 +38,11 @@ async def list_events(deps: Deps, actor: Actor, conversation_id: UUID, after: in
     await deps.limits.check(Action.READ, actor.user_id)
     await require_participant(conversation_id, actor)
     async with deps.database.dear_reads:
-        found = (await eventlog.places({conversation_id: after})).get(conversation_id)
+        found = (await event_log.places({conversation_id: after})).get(conversation_id)
         if found is None:
             raise no_conversation(conversation_id)
         place = _Place(after, *found)
-        changes = await eventlog.changes_after({conversation_id: after}, limit) if place.is_behind else None
+        changes = await event_log.changes_after({conversation_id: after}, limit) if place.is_behind else None
     return place.page_of(changes)
 
 
@@ -121,7 +123,7 @@ async def _readable(actor: Actor, texts: Iterable[str], found: dict[str, Any]) -
 
 async def _places(held: Mapping[str, int], named: Mapping[str, UUID], found: dict[str, Any]) -> dict[str, _Place]:
     """Give where the client is in each conversation; `found` gets the error of one that was deleted meanwhile."""
-    standing = await eventlog.places({conversation_id: held[text] for text, conversation_id in named.items()})
+    standing = await event_log.places({conversation_id: held[text] for text, conversation_id in named.items()})
     for text, conversation_id in named.items():
         if conversation_id not in standing:
             found[text] = _error(no_conversation(conversation_id))
@@ -152,7 +154,7 @@ async def _missed(deps: Deps, positions: dict[UUID, int]) -> dict[UUID, list[Cha
         return {}
     changes: dict[UUID, list[Change]] = {conversation_id: [] for conversation_id in positions}
     async with deps.database.dear_reads:
-        found = await eventlog.changes_after(positions, SYNC_ITEMS)
+        found = await event_log.changes_after(positions, SYNC_ITEMS)
     for change in found:
         changes[change.conversation_id].append(change)
     return changes

@@ -12,14 +12,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from app import eventlog, events, ids, store, tracing
-from app.auth.actor import Actor
-from app.database import transaction
-from app.deps import Deps
-from app.errors import Forbidden, NotFound, Unauthorized
-from app.eventlog import Entry
-from app.events import Change
-from app.outbox import Webhook
+from app.contract import events, ids
+from app.contract.errors import Forbidden, NotFound, Unauthorized
+from app.contract.events import Change
+from app.identity.actor import Actor
+from app.messages import event_log
+from app.messages.event_log import Entry
+from app.observability import tracing
+from app.postgres import store
+from app.postgres.database import transaction
+from app.usecases.deps import Deps
+from app.webhooks.outbox import Webhook
 
 LOCK = """
 SELECT last_seq, last_message_seq FROM conversation_heads WHERE conversation_id = $1 FOR NO KEY UPDATE
@@ -81,7 +84,7 @@ async def changing(deps: Deps, conversation_id: UUID, actor: Actor | None) -> As
             conversation = await _held(conversation_id, actor)
             yield conversation
             if conversation.entries and not conversation.dissolved:
-                await eventlog.append(conversation_id, conversation.entries)
+                await event_log.append(conversation_id, conversation.entries)
                 await deps.outbox.append(conversation_id, conversation.webhooks)
     if conversation.dissolved:
         deps.fanout.close_room(conversation_id, events.conversation_deleted(conversation_id))

@@ -9,11 +9,11 @@ import logging
 from collections.abc import AsyncIterator
 from uuid import UUID
 
-from app import store
-from app.database import transaction
-from app.deps import Deps
-from app.errors import NotFound
+from app.contract.errors import NotFound
+from app.postgres import store
+from app.postgres.database import transaction
 from app.usecases.changing import changing
+from app.usecases.deps import Deps
 from app.usecases.messages import note_deletion
 from app.usecases.participants import leave_groups
 

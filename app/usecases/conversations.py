@@ -8,18 +8,27 @@ from uuid import UUID
 from msgspec import UNSET, structs
 from tortoise.exceptions import IntegrityError
 
-from app import cursors, events, ids, queries, store, tracing, views
-from app.auth import policy
-from app.auth.actor import Actor
-from app.codec import encode, read_json
-from app.database import transaction
-from app.deps import Deps
-from app.errors import Conflict, Unauthorized
-from app.limits import Action
-from app.rooms import Invitation
-from app.schemas import ConversationPage, ConversationView, CreateConversation, UpdateConversation, timestamp
+from app.contract import cursors, events, ids
+from app.contract.codec import encode, read_json
+from app.contract.errors import Conflict, Unauthorized
+from app.contract.schemas import (
+    ConversationPage,
+    ConversationView,
+    CreateConversation,
+    UpdateConversation,
+    timestamp,
+)
+from app.delivery.rooms import Invitation
+from app.identity import policy
+from app.identity.actor import Actor
+from app.identity.rate_limits import Action
+from app.messages import views
+from app.observability import tracing
+from app.postgres import queries, store
+from app.postgres.database import transaction
 from app.usecases.access import admit, is_refused, lock_users, require_known, require_participant
 from app.usecases.changing import Changing, changing
+from app.usecases.deps import Deps
 
 # Two people who create their conversation at the same moment get the same one: the loser waits and finds it.
 CREATE = """

@@ -9,20 +9,23 @@ from uuid import UUID
 
 from msgspec import Raw
 
-from app import cursors, database, events, ids, queries, store, tracing, views
-from app.auth import policy
-from app.auth.actor import Actor
-from app.codec import encode, reject
-from app.deps import Deps
-from app.errors import Conflict, Forbidden, NotFound, ServiceUnavailable, Unauthorized
-from app.limits import Action
-from app.models import Message
-from app.schemas import EditMessage, MessagePage, MessageView, SendMessage
-from app.store import NewMessage, Row
-from app.submissions import Submission
+from app.contract import cursors, events, ids
+from app.contract.codec import encode, reject
+from app.contract.errors import Conflict, Forbidden, NotFound, ServiceUnavailable, Unauthorized
+from app.contract.schemas import EditMessage, MessagePage, MessageView, SendMessage
+from app.identity import policy
+from app.identity.actor import Actor
+from app.identity.rate_limits import Action
+from app.messages import views
+from app.messages.submissions import Submission
+from app.messages.writer import Stored
+from app.observability import tracing
+from app.postgres import database, queries, store
+from app.postgres.models import Message
+from app.postgres.store import NewMessage, Row
 from app.usecases.access import is_refused, require_message, require_participant
 from app.usecases.changing import Changing, changing
-from app.writer import Stored
+from app.usecases.deps import Deps
 
 # Learns once of a message as JSON, or of an error, or of neither: then it was not stored, and `find` tells why.
 Observer = Callable[[Raw | None, Exception | None], None]

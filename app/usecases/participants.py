@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from app import events, store, views
-from app.auth import policy
-from app.auth.actor import Actor
-from app.deps import Deps
-from app.errors import Conflict, NotFound
-from app.limits import Action
-from app.schemas import AddParticipants, ConversationView, timestamp
+from app.contract import events
+from app.contract.errors import Conflict, NotFound
+from app.contract.schemas import AddParticipants, ConversationView, timestamp
+from app.identity import policy
+from app.identity.actor import Actor
+from app.identity.rate_limits import Action
+from app.messages import views
+from app.postgres import store
 from app.usecases.access import lock_users, require_known
 from app.usecases.changing import Changing, changing
 from app.usecases.conversations import conversation_view, dissolve, hide, note_update, welcome
+from app.usecases.deps import Deps
 
 # Those who are in already are left as they are; a newcomer starts with nothing unread.
 ENTER = """

@@ -8,16 +8,17 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from app import ids, queries, store
-from app.auth import policy
-from app.auth.actor import Actor
-from app.deps import Deps
-from app.fields import Timestamp
-from app.limits import Action
-from app.presence import HEARTBEAT
-from app.redis_client import AWAY
-from app.schemas import timestamp
+from app.contract import ids
+from app.contract.fields import Timestamp
+from app.contract.schemas import timestamp
+from app.identity import policy
+from app.identity.actor import Actor
+from app.identity.rate_limits import Action
+from app.postgres import queries, store
+from app.presence.presence import HEARTBEAT
+from app.redis.connection import AWAY
 from app.usecases.access import require_participant
+from app.usecases.deps import Deps
 from app.usecases.sessions import make_room
 
 SETTLE_INTERVAL = 0.5

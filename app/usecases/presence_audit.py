@@ -7,10 +7,11 @@ told by a pod that has died since, is known to PostgreSQL alone: the outbox has 
 import asyncio
 import logging
 
-from app import events, store
-from app.deps import Deps
-from app.presence import LEASE_MS
-from app.redis_client import AWAY
+from app.contract import events
+from app.postgres import store
+from app.presence.presence import LEASE_MS
+from app.redis.connection import AWAY
+from app.usecases.deps import Deps
 
 # Once every pod that lives has told whom it has, and those who left meanwhile are offline.
 AUDIT_AFTER = LEASE_MS / 1000 + 2.0

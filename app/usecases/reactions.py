@@ -3,15 +3,17 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
-from app import events, queries, store, views
-from app.auth import policy
-from app.auth.actor import Actor
-from app.deps import Deps
-from app.errors import Conflict
-from app.limits import Action
-from app.schemas import AddReaction, MessageView
+from app.contract import events
+from app.contract.errors import Conflict
+from app.contract.schemas import AddReaction, MessageView
+from app.identity import policy
+from app.identity.actor import Actor
+from app.identity.rate_limits import Action
+from app.messages import views
+from app.postgres import queries, store
 from app.usecases.access import require_message
 from app.usecases.changing import changing
+from app.usecases.deps import Deps
 
 # Nothing is added where it is already, nor where there are as many different ones as may be.
 ADD = """

@@ -2,15 +2,16 @@
 
 from uuid import UUID
 
-from app import events, ids, store
-from app.auth import policy
-from app.auth.actor import Actor
-from app.deps import Deps
-from app.errors import NotFound, Unauthorized
-from app.limits import Action
-from app.receipts import Receipt
-from app.schemas import ReadView, timestamp
+from app.contract import events, ids
+from app.contract.errors import NotFound, Unauthorized
+from app.contract.schemas import ReadView, timestamp
+from app.delivery.receipts import Receipt
+from app.identity import policy
+from app.identity.actor import Actor
+from app.identity.rate_limits import Action
+from app.postgres import store
 from app.usecases.access import require_message, require_participant
+from app.usecases.deps import Deps
 
 # The cursor never moves back. The message that it stands at is named in the event.
 ADVANCE = """

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from app.auth import policy
-from app.auth.actor import Actor
-from app.deps import Deps
-from app.errors import Unauthorized
-from app.limits import Action
-from app.rooms import Subscriber
+from app.contract.errors import Unauthorized
+from app.delivery.rooms import Subscriber
+from app.identity import policy
+from app.identity.actor import Actor
+from app.identity.rate_limits import Action
+from app.usecases.deps import Deps
 
 
 async def authenticate(deps: Deps, token: str) -> Actor:

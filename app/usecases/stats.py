@@ -6,8 +6,9 @@ from uuid import UUID
 
 import msgspec
 
-from app import ids, store
-from app.deps import Deps
+from app.contract import ids
+from app.postgres import store
+from app.usecases.deps import Deps
 
 STATS_AGE = 30.0
 # No count reads more rows than this: past it the planner's estimate, or a sample, stands for the count.

@@ -2,13 +2,13 @@
 
 from uuid import UUID
 
-from app import queries
-from app.auth import policy
-from app.auth.actor import Actor
-from app.deps import Deps
-from app.errors import RateLimited
-from app.limits import Action
+from app.contract.errors import RateLimited
+from app.identity import policy
+from app.identity.actor import Actor
+from app.identity.rate_limits import Action
+from app.postgres import queries
 from app.usecases.access import require_participant
+from app.usecases.deps import Deps
 
 
 class Typing:

@@ -7,15 +7,16 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from app import store, views
-from app.auth import policy
-from app.codec import decode
-from app.database import transaction
-from app.deps import Deps
-from app.errors import NotFound, ValidationFailed
-from app.schemas import SyncUser, SyncUsers, UserView
+from app.contract.codec import decode
+from app.contract.errors import NotFound, ValidationFailed
+from app.contract.schemas import SyncUser, SyncUsers, UserView
+from app.identity import policy
+from app.messages import views
+from app.postgres import store
+from app.postgres.database import transaction
 from app.usecases import chores
 from app.usecases.access import lock_deleted_user
+from app.usecases.deps import Deps
 from app.usecases.participants import leave_groups
 
 # One statement for a thousand as for one. A user who was deleted comes back, but tokens of before do not.

@@ -7,12 +7,13 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from tortoise.exceptions import IntegrityError
 
-from app import cursors, ids, store
-from app.deps import Deps
-from app.errors import Conflict, NotFound
-from app.fields import Timestamp
-from app.schemas import timestamp
-from app.store import Row
+from app.contract import cursors, ids
+from app.contract.errors import Conflict, NotFound
+from app.contract.fields import Timestamp
+from app.contract.schemas import timestamp
+from app.postgres import store
+from app.postgres.store import Row
+from app.usecases.deps import Deps
 
 Status = Literal["pending", "delivered", "dead"]
 

@@ -9,10 +9,11 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from app import events, tracing
-from app.gathering import Gathering
-from app.settings import Settings
-from app.store import Row
+from app.config.settings import Settings
+from app.contract import events
+from app.observability import tracing
+from app.postgres.store import Row
+from app.runtime.batching import Gathering
 from app.webhooks import payload, queue, signing
 from app.webhooks.posting import NoAnswerError, Poster
 from app.webhooks.retry import read_retry_after

@@ -8,10 +8,10 @@ import json
 import secrets
 from typing import Any
 
-from app import events, ids
-from app.codec import encode
-from app.schemas import timestamp
-from app.store import Row
+from app.contract import events, ids
+from app.contract.codec import encode
+from app.contract.schemas import timestamp
+from app.postgres.store import Row
 
 
 def webhook_id(row: Row) -> str:

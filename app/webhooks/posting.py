@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from app.setting_types import Url
+from app.config.types import Url
 
 # What is read of an answer; a connection with more on it is not used again.
 MAX_HEAD = 16_384

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from app import store
-from app.store import Row
+from app.postgres import store
+from app.postgres.store import Row
 
 LEASE = 30.0
 ROWS_OF_A_LANE = 20

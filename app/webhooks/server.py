@@ -8,15 +8,17 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from app import database, metrics, outbox, redis_client
-from app.bus import Bus
-from app.database import Database
-from app.health import Health
-from app.listener import listening
-from app.process import bind, calm_collector, stop_signals
-from app.settings import Settings
-from app.supervisor import Supervisor, supervised
-from app.webhooks import delivery
+from app.config.settings import Settings
+from app.observability import metrics
+from app.postgres import database
+from app.postgres.database import Database
+from app.redis import connection as redis_connection
+from app.redis.pubsub import Bus
+from app.runtime.health import Health
+from app.runtime.listener import listening
+from app.runtime.ports import bind, calm_collector, stop_signals
+from app.runtime.supervisor import Supervisor, supervised
+from app.webhooks import delivery, outbox
 from app.webhooks.worker import Worker
 
 _log = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ async def working(settings: Settings) -> AsyncIterator[None]:
 async def _worker(settings: Settings, known: Database, supervisor: Supervisor) -> AsyncIterator[Worker]:
     """Build the worker and start its loops."""
     bus = Bus(settings.redis_url)
-    redis = redis_client.connect(settings.redis_url)
+    redis = redis_connection.connect(settings.redis_url)
     with delivery.sender(settings) as sender:
         worker = Worker(settings, sender)
         bus.attach(worker.wake, worker.wake)

@@ -11,7 +11,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.setting_types import Secret
+from app.config.types import Secret
 
 _PREFIX = "whsec_"
 

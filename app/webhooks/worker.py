@@ -20,11 +20,12 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from app import ids, metrics
-from app.database import AWAY, Database
-from app.settings import Settings
-from app.store import Row
-from app.supervisor import Supervisor
+from app.config.settings import Settings
+from app.contract import ids
+from app.observability import metrics
+from app.postgres.database import AWAY, Database
+from app.postgres.store import Row
+from app.runtime.supervisor import Supervisor
 from app.webhooks import queue
 from app.webhooks.breaker import Breaker
 from app.webhooks.delivery import Outcome, Sender

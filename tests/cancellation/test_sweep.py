@@ -15,12 +15,11 @@ from databases import new_database
 from msgspec import Raw
 from pods import ACTIONS, environment, until
 
-from app import bootstrap, database, ids, postgres
-from app.auth.actor import Actor
-from app.codec import encode
-from app.errors import Conflict, Forbidden, NotFound
-from app.realtime.packets import event_frame
-from app.schemas import (
+from app.config.settings import Settings
+from app.contract import ids
+from app.contract.codec import encode
+from app.contract.errors import Conflict, Forbidden, NotFound
+from app.contract.schemas import (
     AddParticipants,
     AddReaction,
     CreateConversation,
@@ -31,8 +30,12 @@ from app.schemas import (
     SyncUsers,
     UpdateConversation,
 )
-from app.settings import Settings
-from app.supervisor import supervised
+from app.identity.actor import Actor
+from app.postgres import database
+from app.postgres import pool as postgres
+from app.process import wiring
+from app.realtime.socketio.packets import event_frame
+from app.runtime.supervisor import supervised
 from app.usecases import (
     admin,
     catchup,
@@ -176,7 +179,7 @@ async def world(server_urls):
         settings = Settings.read(environment(url, redis_url, **limits, **told))
         sql = await asyncpg.connect(url)
         async with database.opened(settings.database_url), supervised() as supervisor:
-            pod = bootstrap.build(settings, supervisor)
+            pod = wiring.build(settings, supervisor)
             await until(pod.database.is_ready, "that PostgreSQL is there")
             yield World(pod, sql)
         await sql.close()

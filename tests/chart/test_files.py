@@ -10,7 +10,7 @@ import readme
 import yaml
 from charts import CHART, DEVELOPMENT, FULL, ROOT, containers, of_kind, pod_templates, render, run
 
-from app.settings import Settings, specs
+from app.config.settings import Settings, specs
 
 pytestmark = pytest.mark.chart
 

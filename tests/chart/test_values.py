@@ -4,7 +4,7 @@ import re
 import pytest
 from charts import CHART, DEVELOPMENT, FULL, MINIMAL, HelmError, environment, of_kind, pod_templates, render, the
 
-from app.settings import Settings, specs
+from app.config.settings import Settings, specs
 
 pytestmark = pytest.mark.chart
 

@@ -4,7 +4,7 @@ from clients import ear
 from gate import gated
 from pods import pods, until
 
-from app import ids
+from app.contract import ids
 
 # What a standby has not got that was not up to date.
 LOSE = (

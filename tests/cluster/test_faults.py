@@ -18,10 +18,11 @@ from pods import Pod, Worker, environment, pods, until
 from receiver import WEBHOOK_SECRET, receiver
 from scraping import series
 
-from app import ids, migrating
+from app.config.types import Url
+from app.contract import ids
 from app.dev.postgres import start_postgres
 from app.dev.valkey import start_valkey
-from app.setting_types import Url
+from app.postgres import migrate
 
 
 @asynccontextmanager
@@ -32,7 +33,7 @@ async def breakable(folder, *, count=2, **more):
         stack.callback(postgres.stop)
         valkey = start_valkey(folder)
         stack.callback(valkey.stop)
-        await migrating.migrate(Url(postgres.url))
+        await migrate.migrate(Url(postgres.url))
         started = await stack.enter_async_context(
             pods(environment(postgres.url, valkey.url, **more), folder, count)
         )
@@ -330,13 +331,13 @@ async def test_processes_that_come_before_the_migrations_wait_without_an_error(s
 
             await until(waits, "that it waits")
             assert (await person(process).get("/health/ready")).status == 503
-        migrating = await asyncio.create_subprocess_exec(
+        migrate = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "app", "migrate"),
             env=env,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )
-        assert await migrating.wait() == 0
+        assert await migrate.wait() == 0
         for process in (pod, worker):
             await until(lambda process=process: _is(person(process), "/health/ready", 200), "ready")
         anna = person(pod)

@@ -13,10 +13,10 @@ from databases import new_database
 from pods import INTERNAL_SECRET, pods, until
 from scraping import series
 
-from app import ids
+from app.config.types import Url
+from app.contract import ids
 from app.dev.postgres import start_postgres
-from app.migrating import migrate
-from app.setting_types import Url
+from app.postgres.migrate import migrate
 
 # Longer than `/health/ready` may take, with a machine that has other things to do.
 READY_TIMEOUT = aiohttp.ClientTimeout(total=2.5)

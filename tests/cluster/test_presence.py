@@ -9,8 +9,8 @@ import redis.asyncio
 from clients import ear
 from pods import pods, until
 
-from app.presence import Presence
-from app.presence_changes import PresenceChange
+from app.presence.changes import PresenceChange
+from app.presence.presence import Presence
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from clients import ear
 from pods import pods, until
 
 from app.dev.valkey import start_valkey
-from app.presence import LEASE_MS
+from app.presence.presence import LEASE_MS
 
 HEALED_WITHIN = 30
 

@@ -9,10 +9,10 @@ from databases import empty_database
 from pods import INTERNAL_SECRET, ISSUER, SECRET, free_port, until
 from processes import Command, ask, processes_of
 
-from app.auth.tokens import TokenVerifier
+from app.config.settings import Settings, specs
 from app.dev.postgres import start_postgres
 from app.dev.valkey import start_valkey
-from app.settings import Settings, specs
+from app.identity.tokens import TokenVerifier
 
 COMMANDS = ["dev", "serve", "migrate", "token", "config"]
 REQUIRED = {"AUTH_JWT_SECRET", "AUTH_JWT_ISSUER", "INTERNAL_API_SECRET", "DATABASE_URL", "REDIS_URL"}

@@ -9,8 +9,8 @@ from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
 
-from app import resp
-from app.resp import Link, pack
+from app.redis import resp
+from app.redis.resp import Link, pack
 
 
 class Connection:

@@ -10,9 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from app import bus as pubsub
-from app.bus import Bus
-from app.setting_types import Url
+from app.config.types import Url
+from app.redis import pubsub
+from app.redis.pubsub import Bus
 
 CHANNELS = [f"chat:c:{n}" for n in range(4)]
 some_channels = st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=3, unique=True)

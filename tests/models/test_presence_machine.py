@@ -19,9 +19,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from app import presence, presence_scripts
 from app.dev.valkey import start_valkey
-from app.presence import BATCH, HEARTBEAT, Presence
+from app.presence import presence
+from app.presence import scripts as presence_scripts
+from app.presence.presence import BATCH, HEARTBEAT, Presence
 
 TICK = 500
 BEAT_TICKS = round(HEARTBEAT * 1000) // TICK

@@ -3,7 +3,7 @@
 import pytest
 from world import DIRECT, GROUP
 
-from app import repair
+from app.delivery import repair
 
 
 def say(world, count):
@@ -72,7 +72,7 @@ def test_a_loop_that_fails_anywhere_begins_again_where_it_was(world, name):
 
 
 def test_what_a_gap_holds_is_bounded_and_read_again(world, monkeypatch):
-    monkeypatch.setattr("app.streams.MAX_HELD_BYTES", 300)
+    monkeypatch.setattr("app.delivery.streams.MAX_HELD_BYTES", 300)
     world.connect("ben")
     world.finish("connect")
     for _ in range(10):
@@ -90,7 +90,7 @@ def test_what_a_gap_holds_is_bounded_and_read_again(world, monkeypatch):
 
 
 def test_who_is_to_enter_more_than_can_wait_connects_again(world, monkeypatch):
-    monkeypatch.setattr("app.invitations.MAX_DUE_BYTES", 0)
+    monkeypatch.setattr("app.delivery.membership.MAX_DUE_BYTES", 0)
     world.connect("anna")
     world.finish("connect")
     away = []

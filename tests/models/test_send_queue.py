@@ -18,14 +18,16 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from hypothesis.strategies import floats, integers, lists, none, sampled_from, tuples
 
-from app import database, ids, send_queue
-from app.errors import ServiceUnavailable
-from app.postgres_errors import TRY_AGAIN
-from app.send_queue import SendQueue
-from app.store import NewMessage
-from app.submissions import Submission
-from app.supervisor import supervised
-from app.writer import Stored, Written
+from app.contract import ids
+from app.contract.errors import ServiceUnavailable
+from app.messages import send_queue
+from app.messages.send_queue import SendQueue
+from app.messages.submissions import Submission
+from app.messages.writer import Stored, Written
+from app.postgres import database
+from app.postgres.errors import TRY_AGAIN
+from app.postgres.store import NewMessage
+from app.runtime.supervisor import supervised
 
 # Small, so that all of them are reached.
 LIMITS = {"MAX_BATCH": 5, "MAX_WAITING": 30, "MAX_WAITING_BYTES": 6_000, "BATCHES": 2, "LINES": 2}

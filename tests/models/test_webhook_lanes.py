@@ -17,10 +17,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from app import ids, outbox, store
-from app.database import opened
-from app.settings import Settings
-from app.webhooks import queue
+from app.config.settings import Settings
+from app.contract import ids
+from app.postgres import store
+from app.postgres.database import opened
+from app.webhooks import outbox, queue
 from app.webhooks.delivery import Outcome
 from app.webhooks.worker import Worker
 

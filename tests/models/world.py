@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from app import committed, eventlog, events, fanout, news, store
-from app.events import Change, Event
-from app.fanout import Fanout
-from app.news import Order
-from app.rooms import Frame, Invitation
+from app.contract import events
+from app.contract.events import Change, Event
+from app.delivery import committed, fanout, wire_format
+from app.delivery.fanout import Fanout
+from app.delivery.rooms import Frame, Invitation
+from app.delivery.wire_format import Order
+from app.messages import event_log
+from app.postgres import store
 
 TICK = 0.005
 OTHER_POD = b"other"
@@ -329,13 +332,13 @@ class World:
         # What the transaction that holds the group will do.
         self.held = ("", "")
         monkeypatch.setattr(store, "rows", self._rows)
-        monkeypatch.setattr(eventlog, "changes_after", self._changes_after)
+        monkeypatch.setattr(event_log, "changes_after", self._changes_after)
         # Pages so short that there are several.
-        monkeypatch.setattr("app.repair.WRITTEN_AT_ONCE", 2)
-        monkeypatch.setattr("app.repair.NOTICES_AT_ONCE", 1)
-        monkeypatch.setattr("app.repair.ROWS_AT_ONCE", 4)
-        monkeypatch.setattr("app.repair.ROOMS_AT_ONCE", 2)
-        monkeypatch.setattr("app.streams.MAX_HELD_BYTES", 400)
+        monkeypatch.setattr("app.delivery.repair.WRITTEN_AT_ONCE", 2)
+        monkeypatch.setattr("app.delivery.repair.NOTICES_AT_ONCE", 1)
+        monkeypatch.setattr("app.delivery.repair.ROWS_AT_ONCE", 4)
+        monkeypatch.setattr("app.delivery.repair.ROOMS_AT_ONCE", 2)
+        monkeypatch.setattr("app.delivery.streams.MAX_HELD_BYTES", 400)
         monkeypatch.setattr(fanout, "MAX_READINGS", 2)
         self.fanout = Fanout(self.redis, lambda event: Frame(event, b""), self._invitation)
         self.rooms = self.fanout._rooms
@@ -504,7 +507,7 @@ class World:
             for socket in self.sockets:
                 if socket.user_id == user_id:
                     socket.reveals.add(entry.seq)
-            change = Change(conversation_id, news.UNNUMBERED, news.NOTHING)
+            change = Change(conversation_id, wire_format.UNNUMBERED, wire_format.NOTHING)
         self.untold.append(lambda: self._say(change, here=here))
         if name == events.PARTICIPANT_ADDED:
             self.untold.append(lambda: self._welcome(conversation_id, user_id, here=here))
@@ -528,15 +531,15 @@ class World:
         found.is_deleted = True
         self.postgres.notice(xid, "dissolved", None, conversation_id)
         gone = events.conversation_deleted(conversation_id)
-        self.untold.append(lambda: self._say(Change(conversation_id, news.UNNUMBERED, gone), here=here))
+        self.untold.append(lambda: self._say(Change(conversation_id, wire_format.UNNUMBERED, gone), here=here))
 
     def _say(self, change: Change, *, here: bool) -> None:
         if not here:
-            channel = news.conversation_channel(change.conversation_id)
-            self.redis.say(channel, news.write_change(OTHER_POD, change, None))
-        elif change.event == news.NOTHING:
+            channel = wire_format.conversation_channel(change.conversation_id)
+            self.redis.say(channel, wire_format.write_change(OTHER_POD, change, None))
+        elif change.event == wire_format.NOTHING:
             self._call(lambda: self.fanout.reveal(change.conversation_id))
-        elif change.seq == news.UNNUMBERED:
+        elif change.seq == wire_format.UNNUMBERED:
             self._call(lambda: self.fanout.close_room(change.conversation_id, change.event))
         else:
             self._call(lambda: self.fanout.announce(change, None))
@@ -549,8 +552,8 @@ class World:
         if here:
             self.untold.append(lambda: self._call(lambda: self.fanout.invite(invitation)))
         else:
-            order = Order(news.INVITE, conversation_id.hex, invitation.seq, invitation.event)
-            self.redis.say(news.user_channel(user_id), news.write_order(OTHER_POD, order))
+            order = Order(wire_format.INVITE, conversation_id.hex, invitation.seq, invitation.event)
+            self.redis.say(wire_format.user_channel(user_id), wire_format.write_order(OTHER_POD, order))
 
     def _call(self, do: Callable[[], None]) -> None:
         self.loop.call_soon(do)

@@ -6,9 +6,9 @@ import jsonschema
 from clients import Master, ear
 from documents import references, resolve
 
-from app import events
-from app.realtime.handlers import EVENTS
-from app.rest import asyncapi
+from app.contract import events
+from app.realtime.socketio.handlers import EVENTS
+from app.rest.docs import asyncapi
 
 DOCUMENT = asyncapi.document()
 MESSAGES = DOCUMENT["channels"]["socket"]["messages"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from npm_client import FOLDER, NODE
 
-from app import events
-from app.realtime.handlers import EVENTS
+from app.contract import events
+from app.realtime.socketio.handlers import EVENTS
 
 CLIENT = Path(__file__).parents[2] / "app" / "dev" / "page" / "client"
 TYPES = (CLIENT / "chat-client.d.ts").read_text()

@@ -18,7 +18,7 @@ from echoing import (
     raw_socket,
 )
 
-from app.realtime.engine import MAX_MESSAGE_BYTES
+from app.realtime.engineio.engine import MAX_MESSAGE_BYTES
 
 NORMAL, PROTOCOL_ERROR, INVALID, TOO_LARGE = 1000, 1002, 1007, 1009
 BYE = frame(CLOSE, NORMAL.to_bytes(2, "big"))

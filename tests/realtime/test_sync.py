@@ -6,11 +6,13 @@ from unittest.mock import AsyncMock
 import pytest
 from clients import ear, somebody
 
-from app import database, eventlog, ids, queries, store
-from app.auth.actor import Actor
-from app.errors import NotFound
-from app.schemas import SocketSync
-from app.settings import Settings
+from app.config.settings import Settings
+from app.contract import ids
+from app.contract.errors import NotFound
+from app.contract.schemas import SocketSync
+from app.identity.actor import Actor
+from app.messages import event_log
+from app.postgres import database, queries, store
 from app.usecases import catchup
 
 
@@ -105,7 +107,7 @@ async def test_sync_asks_for_all_conversations_together_and_reads_little_more_th
     async with database.opened(settings.database_url):
         answer = await catchup.sync(deps, actor, SocketSync(dict.fromkeys(rooms, 0)))
     # Who is in which, where they stand, and one portion: more does not fit.
-    assert [statement for statement, _ in asked] == [queries.MEMBERSHIPS, eventlog.PLACES, store.MISSED]
+    assert [statement for statement, _ in asked] == [queries.MEMBERSHIPS, event_log.PLACES, store.MISSED]
     assert len(asked[-1][1]) <= catchup.SYNC_ROWS
     pages = [answer["events"][room] for room in rooms]
     assert 25 < sum(len(page.items) for page in pages) < 40
@@ -116,13 +118,13 @@ async def test_sync_asks_for_all_conversations_together_and_reads_little_more_th
 async def test_a_conversation_that_is_deleted_meanwhile_is_not_found_and_no_gap(user, servers, monkeypatch):
     anna = user("anna")
     room, other = await anna.group(), await anna.group()
-    places = eventlog.places
+    places = event_log.places
 
     async def deleted_first(positions):
         assert (await anna.delete(f"/api/conversations/{room}")).status == 204
         return await places(positions)
 
-    monkeypatch.setattr(eventlog, "places", deleted_first)
+    monkeypatch.setattr(event_log, "places", deleted_first)
     settings = Settings.read(servers.environment())
     deps = deps_of(settings)
     actor = Actor(anna.user_id, can_read=True, can_write=True, expires_at=0, issued_at=0)

@@ -5,9 +5,10 @@ from clients import token
 from pods import INTERNAL_SECRET, ORIGIN
 from sanic_testing.testing import SanicASGITestClient
 
-from app import bootstrap, database
-from app.settings import Settings
-from app.supervisor import supervised
+from app.config.settings import Settings
+from app.postgres import database
+from app.process import wiring
+from app.runtime.supervisor import supervised
 
 NOBODY_HAS = "0" * 32
 NO_TOKEN = {"Authorization": "Bearer no.token.at-all"}
@@ -18,7 +19,7 @@ async def client(servers):
     """Give a client of an application that listens nowhere."""
     settings = Settings.read(servers.environment())
     async with database.opened(settings.database_url), supervised() as supervisor:
-        pod = bootstrap.build(settings, supervisor)
+        pod = wiring.build(settings, supervisor)
         await pod.database.first_look()
         yield SanicASGITestClient(pod.rest.app)
 

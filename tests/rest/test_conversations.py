@@ -5,10 +5,11 @@ from unittest.mock import AsyncMock
 import pytest
 from clients import somebody, token
 
-from app import database, ids, queries
-from app.auth.actor import Actor
-from app.errors import Forbidden
-from app.setting_types import Url
+from app.config.types import Url
+from app.contract import ids
+from app.contract.errors import Forbidden
+from app.identity.actor import Actor
+from app.postgres import database, queries
 from app.usecases import conversations
 
 CONVERSATIONS = "/api/conversations"

@@ -3,7 +3,7 @@
 import pytest
 from clients import ear, somebody, token
 
-from app import ids
+from app.contract import ids
 
 
 def path(room, more=""):

@@ -21,10 +21,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from app import ids
-from app.health import Health
+from app.contract import ids
 from app.rest.app import create_app
 from app.rest.errors import STATUS
+from app.runtime.health import Health
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -8,12 +8,12 @@ from clients import somebody
 from pods import until
 from redis.exceptions import ResponseError
 
-from app import redis_client
-from app.errors import RateLimited
-from app.limits import Action, Limits
-from app.presence import Presence
-from app.setting_types import Rate
-from app.settings import Settings
+from app.config.settings import Settings
+from app.config.types import Rate
+from app.contract.errors import RateLimited
+from app.identity.rate_limits import Action, Limits
+from app.presence.presence import Presence
+from app.redis import connection as redis_connection
 
 BURST = 3
 MOST_SOCKETS = 2
@@ -22,7 +22,7 @@ PEOPLE = 500
 
 @pytest.fixture
 async def redis(servers):
-    client = redis_client.connect(Settings.read(servers.environment()).redis_url)
+    client = redis_connection.connect(Settings.read(servers.environment()).redis_url)
     yield client
     await client.aclose()
 
@@ -30,7 +30,7 @@ async def redis(servers):
 @pytest.fixture
 def limits(monkeypatch, redis, servers):
     # What is not counted in time is counted by the pod: where the machine stands still that is another test.
-    monkeypatch.setattr("app.limits.PATIENCE", 30.0)
+    monkeypatch.setattr("app.identity.rate_limits.PATIENCE", 30.0)
     settings = Settings.read(servers.environment())
     return Limits(redis, replace(settings, rate_limit_send=Rate(0.001, BURST)))
 
@@ -80,7 +80,7 @@ async def test_after_the_connection_was_lost_there_is_another(redis):
     async def is_back():
         try:
             return await redis.client_id() != lost
-        except redis_client.AWAY:
+        except redis_connection.AWAY:
             return False
 
     await until(is_back, "another connection")
@@ -240,7 +240,7 @@ async def test_a_run_that_fails_does_not_hide_from_others_that_they_were_noted(p
         nonlocal runs
         runs += 1
         if runs == 2:
-            raise redis_client.AWAY[0]("the second run fails")
+            raise redis_connection.AWAY[0]("the second run fails")
         return await run(*args, **more)
 
     monkeypatch.setattr(presence, "_assert", second_fails)

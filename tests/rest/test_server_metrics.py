@@ -8,7 +8,7 @@ from clients import ear
 from pods import free_port, pods, until
 from scraping import read, scrape, series
 
-from app import metrics
+from app.observability import metrics
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 

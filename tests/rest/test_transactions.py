@@ -11,9 +11,10 @@ import pytest
 from cancelling import was_cancelled_at
 from pods import until
 
-from app import database, postgres, store
-from app.database import transaction
-from app.setting_types import Url
+from app.config.types import Url
+from app.postgres import database, store
+from app.postgres import pool as postgres
+from app.postgres.database import transaction
 
 NONE_IS_OPEN = """
 SELECT count(*) = 0 FROM pg_stat_activity

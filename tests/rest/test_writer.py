@@ -10,15 +10,17 @@ import pytest
 from cancelling import disturbed_at
 from pods import until
 
-from app import database, ids, postgres, send_queue, writer
-from app.errors import ServiceUnavailable
-from app.send_queue import SendQueue
-from app.settings import Settings
-from app.store import NewMessage
-from app.submissions import Submission
-from app.supervisor import Supervisor, supervised
+from app.config.settings import Settings
+from app.contract import ids
+from app.contract.errors import ServiceUnavailable
+from app.messages import send_queue, writer
+from app.messages.send_queue import SendQueue
+from app.messages.submissions import Submission
+from app.messages.writer import Writer
+from app.postgres import database, pool
+from app.postgres.store import NewMessage
+from app.runtime.supervisor import Supervisor, supervised
 from app.usecases.changing import LOCK
-from app.writer import Writer
 
 WAITS = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
@@ -341,9 +343,9 @@ async def test_wherever_the_connection_of_a_statement_is_ended_postgresql_is_awa
     place, was_reached = 0, True
     while was_reached:
         # The statement is prepared on a connection of its own each time.
-        postgres.terminate_pooled()
+        pool.terminate_pooled()
         write = sends.writer.write(lambda: [message(room, anna.user_id, "hello")], waits=False)
         with suppress(*database.AWAY):
-            was_reached, _ = await disturbed_at(place, write, postgres.terminate_pooled, is_late=is_late)
+            was_reached, _ = await disturbed_at(place, write, pool.terminate_pooled, is_late=is_late)
         place += 1
     assert 3 < place < 40

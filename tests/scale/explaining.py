@@ -10,7 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app import queries, store
+from app.postgres import queries, store
 
 # A table that grows with use: reading one from end to end is the mistake.
 GROWING = {

@@ -15,12 +15,11 @@ import pytest
 from clients import somebody
 from pods import until
 
-from app import database, eventlog, ids, queries, store
-from app.auth.actor import Actor
-from app.deps import Deps
-from app.errors import ChatError, Conflict, Unauthorized
-from app.outbox import Outbox
-from app.schemas import (
+from app.config.settings import Settings
+from app.config.types import Url
+from app.contract import ids
+from app.contract.errors import ChatError, Conflict, Unauthorized
+from app.contract.schemas import (
     AddParticipants,
     AddReaction,
     CreateConversation,
@@ -29,12 +28,15 @@ from app.schemas import (
     SyncUser,
     UpdateConversation,
 )
-from app.send_queue import SendQueue
-from app.setting_types import Url
-from app.settings import Settings
-from app.supervisor import supervised
+from app.identity.actor import Actor
+from app.messages import event_log
+from app.messages.send_queue import SendQueue
+from app.messages.writer import Writer
+from app.postgres import database, queries, store
+from app.runtime.supervisor import supervised
 from app.usecases import admin, changing, chores, conversations, messages, participants, reactions, receipts, users
-from app.writer import Writer
+from app.usecases.deps import Deps
+from app.webhooks.outbox import Outbox
 
 CONNECTIONS = 20
 
@@ -140,7 +142,7 @@ async def test_a_removal_that_commits_while_a_send_waits_is_seen(deps, connect):
     async with waiting_send(connect, conversation_id, ben) as (holder, send):
         await holder.execute(participants.LEAVE, conversation_id, ben)
         data = ['{"userId": "ben", "removedBy": "anna"}']
-        await holder.execute(eventlog.APPEND, conversation_id, [1], ["participant:removed"], [None], data, 1)
+        await holder.execute(event_log.APPEND, conversation_id, [1], ["participant:removed"], [None], data, 1)
     assert await send is None
     assert await stored(conversation_id) == ([1], 1)
 

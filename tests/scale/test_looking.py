@@ -9,8 +9,9 @@ from databases import new_database
 from explaining import explain, recorded
 from filling import CROWD, CROWD_SEQS
 
-from app import committed, store
-from app.committed import Seen
+from app.delivery import committed
+from app.delivery.committed import Seen
+from app.postgres import store
 
 LOGGED = "INSERT INTO events (conversation_id, seq, event) VALUES ($1, $2, 'conversation:updated')"
 NOTICED = "INSERT INTO notices (kind, user_id) SELECT 'joined', 'person-' || n FROM generate_series(1, 20000) AS n"

@@ -33,9 +33,13 @@ from filling import (
     READER,
 )
 
-from app import committed, eventlog, ids, queries, store
-from app.committed import Seen
-from app.queries import UNREAD_CEILING
+from app.contract import ids
+from app.delivery import committed
+from app.delivery.committed import Seen
+from app.messages import event_log
+from app.messages.writer import PLANS
+from app.postgres import queries, store
+from app.postgres.queries import UNREAD_CEILING
 from app.usecases import (
     announcing,
     changing,
@@ -47,7 +51,6 @@ from app.usecases import (
     receipts,
     stats,
 )
-from app.writer import PLANS
 
 EVERYBODY = 2**31 - 1
 BUSY_IDS = [filling.numbered(1, FIRST_DIRECT + number) for number in range(BUSY_CONVERSATIONS)]
@@ -215,7 +218,7 @@ CASES: dict[str, Case] = {
     ),
     "seq of": Case(lambda facts: lambda: queries.seq_of(CROWD, facts.loved), 1),
     "events after": Case(lambda _: lambda: store.missed({CROWD: 123_456}, 100), 240),
-    "places": Case(lambda _: lambda: eventlog.places(dict.fromkeys([CROWD, *BUSY_IDS[:199]], 5)), 600),
+    "places": Case(lambda _: lambda: event_log.places(dict.fromkeys([CROWD, *BUSY_IDS[:199]], 5)), 600),
     "memberships": Case(lambda _: lambda: queries.memberships([CROWD, *BUSY_IDS[:199]], BUSY), 400),
     "admin, all": Case(lambda _: lambda: queries.all_conversations(BUSY_IDS[4000], None, None, 21), 21 * 6),
     "admin, of a type": Case(lambda _: lambda: queries.all_conversations(None, "group", None, 21), 600, 5),
@@ -225,7 +228,7 @@ CASES: dict[str, Case] = {
     ),
     "append": Case(
         lambda facts: (
-            eventlog.APPEND,
+            event_log.APPEND,
             CROWD,
             [CROWD_SEQS + 1, CROWD_SEQS + 2],
             ["message:updated", "reaction:added"],

@@ -12,9 +12,9 @@ from databases import new_database
 from explaining import explain, recorded
 from filling import numbered
 
-from app import outbox, store
+from app.postgres import store
 from app.usecases import presence_audit, webhooks
-from app.webhooks import queue
+from app.webhooks import outbox, queue
 from app.webhooks.queue import LOOKED_AT_ONCE, ROWS_OF_A_LANE, Settled
 
 BACKLOG = 200_000

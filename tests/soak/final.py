@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 from pods import Pod
 
-from app import ids
+from app.contract import ids
 from soak import checks
 from soak.checks import Stored
 from soak.connection import AWAY

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app import ids
+from app.contract import ids
 from soak import checks
 from soak.connection import AWAY
 from soak.journal import Journal

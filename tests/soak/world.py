@@ -13,11 +13,11 @@ from balancer import balanced
 from pods import Pod, Process, Worker, environment
 from receiver import WEBHOOK_SECRET, receiver
 
-from app import migrating
+from app.config.types import Url
 from app.dev.embedded import EmbeddedServer
 from app.dev.postgres import start_postgres
 from app.dev.valkey import start_valkey
-from app.setting_types import Url
+from app.postgres import migrate
 from soak.journal import Journal
 from soak.links import Link, linked
 from soak.master import Master
@@ -120,7 +120,7 @@ async def running(journal: Journal) -> AsyncIterator[World]:
         stack.callback(lambda: world.postgres.stop())  # noqa: PLW0108 - it is another after a restart
         world.valkey = await asyncio.to_thread(start_valkey, folder / "valkey")
         stack.callback(lambda: world.valkey.stop())  # noqa: PLW0108 - the same
-        await migrating.migrate(Url(world.postgres.url))
+        await migrate.migrate(Url(world.postgres.url))
         for number in range(PODS + WORKERS):
             world.members.append(await _member(stack, world, number))
         stack.push_async_callback(_kill_all, world)

@@ -7,10 +7,10 @@ import pytest
 from pods import environment, until
 from refusing import refusing
 
-from app import redis_client
-from app.addresses import Addresses
-from app.setting_types import Url
-from app.settings import Settings
+from app.config.settings import Settings
+from app.config.types import Url
+from app.redis import connection as redis_connection
+from app.redis.addresses import Addresses
 
 REFUSES = "READONLY You can't write against a read only replica."
 
@@ -23,10 +23,10 @@ async def proxy(servers):
 
 @pytest.fixture
 async def addresses(proxy, monkeypatch):
-    monkeypatch.setattr("app.addresses.RENEWAL", 0.05)
-    monkeypatch.setattr("app.addresses.REMEMBERED", 0.0)
+    monkeypatch.setattr("app.redis.addresses.RENEWAL", 0.05)
+    monkeypatch.setattr("app.redis.addresses.REMEMBERED", 0.0)
     settings = replace(Settings.read(environment("postgres://x", proxy.url)), ws_host="0.0.0.0")
-    redis = redis_client.connect(Url(proxy.url))
+    redis = redis_connection.connect(Url(proxy.url))
     found = Addresses(redis, settings)
     announcing = asyncio.create_task(found.announce_forever("here"))
     yield found, redis, settings.ws_port

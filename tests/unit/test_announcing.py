@@ -6,8 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from app import store
-from app.presence_changes import PresenceChange, PresenceChanges
+from app.postgres import store
+from app.presence.changes import PresenceChange, PresenceChanges
 from app.usecases import announcing
 from app.usecases.announcing import PAGE_PARTICIPANTS, Announcer
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from app import gathering
-from app.gathering import Gathering
+from app.runtime import batching
+from app.runtime.batching import Gathering
 
 
 class Answering:
@@ -88,7 +88,7 @@ async def test_a_batch_that_takes_too_long_is_raised(answering):
 
 
 async def test_no_more_than_a_number_of_questions_wait(batcher, answering, monkeypatch):
-    monkeypatch.setattr(gathering, "MAX_WAITING", 3)
+    monkeypatch.setattr(batching, "MAX_WAITING", 3)
     asked = [batcher.ask(n) for n in range(5)]
     answering.go_on.set()
     assert kinds(await results(asked)) == [int, int, int, TimeoutError, TimeoutError]

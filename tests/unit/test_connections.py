@@ -1,8 +1,8 @@
 """Which connections and which bodies give way where there is no room for more."""
 
-from app.connections import Connections
-from app.process import MAX_REST, MIN_REST, open_files, rest_connections
-from app.realtime.capacity import Capacity
+from app.realtime.http.capacity import Capacity
+from app.runtime.connections import Connections
+from app.runtime.ports import MAX_REST, MIN_REST, open_files, rest_connections
 
 
 class One:

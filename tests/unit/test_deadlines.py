@@ -5,8 +5,8 @@ import asyncio
 import asyncpg
 import pytest
 
-from app.database import Deadline, Deadlines
-from app.errors import ServiceUnavailable
+from app.contract.errors import ServiceUnavailable
+from app.postgres.database import Deadline, Deadlines
 
 SOON = 0.02
 

@@ -3,8 +3,8 @@
 import asyncio
 from types import SimpleNamespace
 
-from app.connections import Connections
 from app.realtime.server import RealtimeServer
+from app.runtime.connections import Connections
 
 SOCKETS = 50
 

@@ -1,7 +1,7 @@
 import pytest
 
-from app.realtime import failures
-from app.realtime.failures import BURST, PER_SECOND, Failures
+from app.realtime.socketio import failures
+from app.realtime.socketio.failures import BURST, PER_SECOND, Failures
 
 
 @pytest.fixture

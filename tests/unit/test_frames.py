@@ -4,7 +4,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from app.realtime.frames import (
+from app.realtime.websocket.frames import (
     BINARY,
     CLOSE,
     CONTINUATION,

@@ -12,9 +12,9 @@ from jwt.algorithms import HMACAlgorithm
 from redis._parsers.hiredis import _AsyncHiredisParser
 from redis.asyncio.connection import AbstractConnection, DefaultParser
 
-from app.auth import jws
-from app.realtime.engine import Engine
-from app.realtime.session import Session
+from app.identity import jws
+from app.realtime.engineio.engine import Engine
+from app.realtime.engineio.session import Session
 
 HOOKS = [
     (Engine, engineio.AsyncServer, ["generate_id", "_handle_connect"]),

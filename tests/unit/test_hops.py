@@ -7,13 +7,13 @@ import pytest
 from aiohttp import ClientTimeout
 from pods import free_port, until
 
-from app.realtime import foreign
-from app.realtime.capacity import Capacity
-from app.realtime.foreign import ForeignSessions
-from app.realtime.requests import Request
-from app.realtime.session_ids import SessionIds
-from app.redis_client import AWAY
-from app.setting_types import Secret
+from app.config.types import Secret
+from app.realtime.engineio.session_ids import SessionIds
+from app.realtime.http import forwarding
+from app.realtime.http.capacity import Capacity
+from app.realtime.http.forwarding import ForeignSessions
+from app.realtime.http.requests import Request
+from app.redis.connection import AWAY
 
 OWNER = "owner"
 MAX_ANSWER = 1000
@@ -139,7 +139,7 @@ async def test_a_session_may_be_there_where_redis_cannot_tell(failure):
 
 
 async def test_a_session_may_be_there_where_its_pod_does_not_answer_in_time(monkeypatch):
-    monkeypatch.setattr(foreign, "TIMEOUT", ClientTimeout(total=0.2))
+    monkeypatch.setattr(forwarding, "TIMEOUT", ClientTimeout(total=0.2))
     async with owned_by(waiting) as (sessions, owner):
         assert (await sessions.pass_on(request(), OWNER)).status == 503
         await owner.ended.wait()
@@ -191,5 +191,5 @@ async def test_requests_past_the_bound_of_one_pod_are_refused_and_others_go_on()
 
 async def test_a_request_is_passed_on_no_further():
     async with owned_by(answering) as (sessions, owner):
-        assert (await sessions.pass_on(request(**{foreign.HOP: "1"}), OWNER)).status == 400
+        assert (await sessions.pass_on(request(**{forwarding.HOP: "1"}), OWNER)).status == 400
         assert owner.heads == []

@@ -4,8 +4,8 @@ from uuid import UUID
 
 import pytest
 
-from app import cursors, ids
-from app.errors import NotFound, ValidationFailed
+from app.contract import cursors, ids
+from app.contract.errors import NotFound, ValidationFailed
 
 
 def test_ids_are_version_7_and_in_the_order_of_time():

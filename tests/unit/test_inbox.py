@@ -2,7 +2,14 @@ import asyncio
 
 import pytest
 
-from app.realtime.inbox import MAX_HELD_BACK, MAX_WAITING, MAX_WAITING_BYTES, MAX_WITH_WRITER, Inbox, Reply
+from app.realtime.socketio.inbox import (
+    MAX_HELD_BACK,
+    MAX_WAITING,
+    MAX_WAITING_BYTES,
+    MAX_WITH_WRITER,
+    Inbox,
+    Reply,
+)
 
 
 @pytest.fixture

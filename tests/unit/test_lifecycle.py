@@ -11,20 +11,20 @@ import pytest
 from echoing import CLOSE, TEXT, echo_server, frame, raw_socket
 from pods import until
 
-from app.auth.actor import Actor
-from app.errors import Conflict, ServiceUnavailable, Unauthorized
-from app.realtime import namespace
-from app.realtime.anonymous import Anonymous
-from app.realtime.heartbeat import Heartbeat
-from app.realtime.inbox import Inbox
-from app.realtime.namespace import Socket
-from app.realtime.protocol import SocketIO
-from app.realtime.requests import Request
-from app.realtime.session import Session
-from app.realtime.session_ids import SessionIds
-from app.realtime.websocket import WebSocket
-from app.setting_types import Secret
-from app.supervisor import supervised
+from app.config.types import Secret
+from app.contract.errors import Conflict, ServiceUnavailable, Unauthorized
+from app.identity.actor import Actor
+from app.realtime.engineio.anonymous import Anonymous
+from app.realtime.engineio.heartbeat import Heartbeat
+from app.realtime.engineio.session import Session
+from app.realtime.engineio.session_ids import SessionIds
+from app.realtime.http.requests import Request
+from app.realtime.socketio import namespace
+from app.realtime.socketio.inbox import Inbox
+from app.realtime.socketio.namespace import Socket
+from app.realtime.socketio.protocol import SocketIO
+from app.realtime.websocket.connection import WebSocket
+from app.runtime.supervisor import supervised
 
 REQUEST = Request(headers={"sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="})
 OURS = (Session, WebSocket, Socket, Inbox)

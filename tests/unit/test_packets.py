@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.events import Event
-from app.realtime.packets import (
+from app.contract.events import Event
+from app.realtime.socketio.packets import (
     Attachments,
     BinaryEvent,
     ClientEvent,

@@ -7,9 +7,9 @@ import pytest
 from asyncpg.exceptions import _base
 from tortoise.exceptions import IntegrityError, OperationalError
 
-from app import postgres_errors
-from app.errors import ServiceUnavailable
-from app.postgres_errors import AWAY, RolledBackError, is_away, unavailable
+from app.contract.errors import ServiceUnavailable
+from app.postgres import errors as postgres_errors
+from app.postgres.errors import AWAY, RolledBackError, is_away, unavailable
 
 
 def said(sqlstate: str) -> asyncpg.PostgresError:

@@ -9,9 +9,9 @@ from hypothesis import strategies
 from sanic.exceptions import SanicException
 from sanic.http import Http
 
-from app.health import Health
 from app.rest.app import MAX_HEADER_BYTES, create_app
 from app.rest.connection import Connection, Exchange, Send
+from app.runtime.health import Health
 
 MAX_BODY = 20_000
 PATH = b"/api/conversations/conv_0123456789abcdef0123456789abcdef/messages"

@@ -1,7 +1,7 @@
 import re
 from pathlib import Path
 
-from app.settings import specs
+from app.config.settings import specs
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 

@@ -11,11 +11,13 @@ import uvloop
 from hiredis import Reader
 from pods import free_port
 
-from app import redis_client, redis_errors, resp
-from app.limits import Action, Limits
-from app.receipts import Receipts
-from app.redis_client import AWAY, Script
-from app.setting_types import Rate, Url
+from app.config.types import Rate, Url
+from app.delivery.receipts import Receipts
+from app.identity.rate_limits import Action, Limits
+from app.redis import connection as redis_connection
+from app.redis import errors as redis_errors
+from app.redis import resp
+from app.redis.connection import AWAY, Script
 
 PATIENCE = 5
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -124,7 +126,7 @@ async def listening(serve):
 
 async def is_away_for_all(url):
     """Check what each kind of caller gets, and that limits and receipts go on."""
-    redis = redis_client.connect(Url(url))
+    redis = redis_connection.connect(Url(url))
     limits = Limits(redis, SimpleNamespace(**{f"rate_limit_{action}": Rate(1, 5) for action in Action}))
     receipts = Receipts(redis, None, None)
 
@@ -218,7 +220,7 @@ async def test_while_redis_is_away_it_is_not_tried_again_for_each_command():
         reset(writer)
 
     async with listening(count) as port:
-        redis = redis_client.connect(Url(f"redis://127.0.0.1:{port}/0"))
+        redis = redis_connection.connect(Url(f"redis://127.0.0.1:{port}/0"))
         for _ in range(200):
             with pytest.raises(AWAY):
                 await redis.get("x")
@@ -228,7 +230,7 @@ async def test_while_redis_is_away_it_is_not_tried_again_for_each_command():
 async def test_each_kind_of_error_is_logged_once(caplog, monkeypatch):
     monkeypatch.setattr(redis_errors, "_limiter", redis_errors.LogLimiter())
     async with listening(answers(b"-MISCONF no disk\r\n")) as port:
-        redis = redis_client.connect(Url(f"redis://127.0.0.1:{port}/0"))
+        redis = redis_connection.connect(Url(f"redis://127.0.0.1:{port}/0"))
         for _ in range(50):
             with pytest.raises(AWAY):
                 await redis.set("x", "y")

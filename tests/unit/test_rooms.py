@@ -1,7 +1,7 @@
 from uuid import uuid4
 
-from app.realtime.packets import event_frame
-from app.rooms import Rooms
+from app.delivery.rooms import Rooms
+from app.realtime.socketio.packets import event_frame
 
 
 def test_a_room_is_forgotten_once_nobody_was_in_it_from_one_look_to_the_next():

@@ -6,15 +6,15 @@ from types import SimpleNamespace
 import pytest
 from pods import environment, until
 
-from app import ids
-from app.auth.actor import Actor
-from app.realtime import sending
-from app.realtime.inbox import Inbox
-from app.realtime.sending import Sending
-from app.schemas import SocketSendMessage
-from app.settings import Settings
-from app.supervisor import supervised
-from app.writer import Stored
+from app.config.settings import Settings
+from app.contract import ids
+from app.contract.schemas import SocketSendMessage
+from app.identity.actor import Actor
+from app.messages.writer import Stored
+from app.realtime.socketio import sending
+from app.realtime.socketio.inbox import Inbox
+from app.realtime.socketio.sending import Sending
+from app.runtime.supervisor import supervised
 
 
 class Speaker:

@@ -1,7 +1,7 @@
 import pytest
 
-from app.setting_types import Rate, Url
-from app.settings import Settings, SettingsError, describe, specs
+from app.config.settings import Settings, SettingsError, describe, specs
+from app.config.types import Rate, Url
 
 GOOD = {
     "AUTH_JWT_SECRET": "s" * 32,

@@ -1,6 +1,6 @@
 import pytest
 
-from app import ids
+from app.contract import ids
 from app.usecases.stats import SLICE_ROWS, estimate_slice
 
 START, STOP = 1_800_000_000.0, 1_800_000_900.0

@@ -10,12 +10,12 @@ from clients import token
 from hypothesis import strategies
 from pods import INTERNAL_SECRET, ISSUER, SECRET, until
 
-from app.auth import jws, tokens
-from app.auth.actor import Actor
-from app.auth.tokens import TokenVerifier, issue
-from app.errors import Unauthorized
-from app.setting_types import Secret
-from app.settings import Settings
+from app.config.settings import Settings
+from app.config.types import Secret
+from app.contract.errors import Unauthorized
+from app.identity import jws, tokens
+from app.identity.actor import Actor
+from app.identity.tokens import TokenVerifier, issue
 
 PREVIOUS = "the-secret-before-the-rotation-of-secrets"
 NOW = int(time.time())

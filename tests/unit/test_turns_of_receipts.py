@@ -7,9 +7,9 @@ import pytest
 from pods import until
 from redis.exceptions import ResponseError
 
-from app.events import Event
-from app.receipts import Receipt, Receipts
-from app.supervisor import supervised
+from app.contract.events import Event
+from app.delivery.receipts import Receipt, Receipts
+from app.runtime.supervisor import supervised
 
 CONVERSATION = uuid4()
 

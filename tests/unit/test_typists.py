@@ -6,8 +6,8 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from app import typists
-from app.typists import EXPIRY, LAPSE, RENEWAL, LocalTypists, Typists
+from app.delivery import typing
+from app.delivery.typing import EXPIRY, LAPSE, RENEWAL, LocalTypists, Typists
 
 ROOM = uuid4()
 
@@ -127,7 +127,7 @@ def test_a_start_that_was_lost_is_heard_with_the_next_one(loop):
 
 
 def test_no_more_are_remembered_than_may_be(loop, monkeypatch):
-    monkeypatch.setattr(typists, "MAX_TYPISTS", 2)
+    monkeypatch.setattr(typing, "MAX_TYPISTS", 2)
     pods = Pods(1)
     for user_id in ("anna", "ben", "carl"):
         run(loop, pods.all[0].hear, ROOM, user_id, b"far", is_typing=True)

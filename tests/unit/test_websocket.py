@@ -8,18 +8,18 @@ import pytest
 from echoing import frame
 from pods import until
 
-from app.realtime.anonymous import Anonymous
-from app.realtime.engine import Engine
-from app.realtime.frames import BINARY, CLOSE, FIN, PING, PONG, TEXT, TOO_LARGE, text_frame
-from app.realtime.heartbeat import Heartbeat
-from app.realtime.inbox import MAX_WAITING, MAX_WAITING_BYTES
-from app.realtime.incoming import MAX_FIRST_BYTES, MAX_TURN, NotEngineIOError
-from app.realtime.requests import Request
-from app.realtime.session import Session
-from app.realtime.session_ids import SessionIds
-from app.realtime.websocket import MAX_DISCARDED, MAX_FRAMES, WebSocket
-from app.setting_types import Secret
-from app.supervisor import supervised
+from app.config.types import Secret
+from app.realtime.engineio.anonymous import Anonymous
+from app.realtime.engineio.engine import Engine
+from app.realtime.engineio.heartbeat import Heartbeat
+from app.realtime.engineio.incoming import MAX_FIRST_BYTES, MAX_TURN, NotEngineIOError
+from app.realtime.engineio.session import Session
+from app.realtime.engineio.session_ids import SessionIds
+from app.realtime.http.requests import Request
+from app.realtime.socketio.inbox import MAX_WAITING, MAX_WAITING_BYTES
+from app.realtime.websocket.connection import MAX_DISCARDED, MAX_FRAMES, WebSocket
+from app.realtime.websocket.frames import BINARY, CLOSE, FIN, PING, PONG, TEXT, TOO_LARGE, text_frame
+from app.runtime.supervisor import supervised
 
 BURST = 2 * MAX_WAITING
 REQUEST = Request(headers={"sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="})

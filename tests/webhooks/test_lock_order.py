@@ -9,10 +9,11 @@ import pytest
 from clients import somebody
 from pods import until
 
-from app import ids, outbox, store
-from app.database import opened
-from app.setting_types import Url
-from app.webhooks import queue
+from app.config.types import Url
+from app.contract import ids
+from app.postgres import store
+from app.postgres.database import opened
+from app.webhooks import outbox, queue
 from app.webhooks.queue import Settled
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"

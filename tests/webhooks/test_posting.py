@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pods import until
 
-from app.setting_types import Url
+from app.config.types import Url
 from app.webhooks.posting import MAX_ANSWER, MAX_HEAD, Answer, NoAnswerError, Poster
 
 TLS = Path(__file__).parent / "tls"

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pods import until
 
-from app import ids
+from app.contract import ids
 from app.webhooks.worker import CLEANED_AT_ONCE
 
 DAY = 86_400

@@ -8,8 +8,8 @@ from clients import Master, ear
 from pods import until
 from receiver import answering
 
-from app.ids import new_id
-from app.outbox import APPEND_PRESENCE
+from app.contract.ids import new_id
+from app.webhooks.outbox import APPEND_PRESENCE
 
 EVENTS = ("user.online", "user.offline")
 

@@ -11,10 +11,10 @@ from clients import Master, Rest, somebody, token
 from pods import Pod, Worker, environment, until
 from receiver import WEBHOOK_SECRET
 
-from app import migrating
+from app.config.types import Url
 from app.dev.postgres import start_postgres
 from app.dev.valkey import start_valkey
-from app.setting_types import Url
+from app.postgres import migrate
 
 
 async def status(http, url):
@@ -172,7 +172,7 @@ async def test_it_waits_for_the_databases_and_goes_on_when_they_come_back(folder
         # Before anybody has applied the migrations.
         await worker.start(ready=False)
         assert await status(http, worker.http + "/health/ready") == 503
-        await migrating.migrate(Url(postgres.url))
+        await migrate.migrate(Url(postgres.url))
 
         async def is_ready():
             return await status(http, worker.http + "/health/ready") == 200

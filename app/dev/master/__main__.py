@@ -5,7 +5,7 @@ import os
 
 from aiohttp import web
 
-from app import settings
+from app.config import settings
 from app.dev.master import create_master
 from app.dev.master.config import MasterConfig
 

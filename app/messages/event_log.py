@@ -1,0 +1,109 @@
+"""The event log: rows become the changes that sockets were sent, and changes become rows."""
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from app.contract import events
+from app.contract.codec import read_json
+from app.contract.events import Change
+from app.messages import views
+from app.postgres import queries, store
+from app.postgres.store import Row
+
+# The entries that a change adds to the log, and the head that they move on, in one round trip.
+APPEND = """
+WITH logged AS (
+    INSERT INTO events (conversation_id, seq, event, message_id, data)
+    SELECT $1, entry.seq, entry.event, entry.message_id, entry.data::jsonb
+    FROM unnest($2::bigint[], $3::text[], $4::uuid[], $5::text[]) AS entry (seq, event, message_id, data)
+)
+UPDATE conversation_heads SET last_seq = $6 WHERE conversation_id = $1
+RETURNING conversation_id
+"""
+
+# Where conversations stand, and whether the entry after a seq of each is still there.
+PLACES = """
+SELECT h.conversation_id, h.last_seq,
+       EXISTS (SELECT 1 FROM messages m WHERE m.conversation_id = h.conversation_id AND m.seq = wanted.seq + 1)
+       OR EXISTS (SELECT 1 FROM events e WHERE e.conversation_id = h.conversation_id AND e.seq = wanted.seq + 1)
+       AS is_kept
+FROM unnest($1::uuid[], $2::bigint[]) AS wanted (conversation_id, seq)
+CROSS JOIN LATERAL (SELECT * FROM conversation_heads WHERE conversation_id = wanted.conversation_id OFFSET 0) h
+"""
+
+
+class Entry:
+    """One line of the log that is about to be written; `data` never says what a message says."""
+
+    __slots__ = ("data", "event", "message_id", "seq")
+
+    def __init__(self, seq: int, event: str, message_id: UUID | None, data: dict[str, Any] | None) -> None:
+        self.seq, self.event, self.message_id, self.data = seq, event, message_id, data
+
+
+async def append(conversation_id: UUID, entries: list[Entry]) -> None:
+    """Write entries in the transaction that is open, which holds the conversation's head."""
+    await store.row(
+        APPEND,
+        conversation_id,
+        [entry.seq for entry in entries],
+        [entry.event for entry in entries],
+        [entry.message_id for entry in entries],
+        [None if entry.data is None else msgspec.json.encode(entry.data).decode() for entry in entries],
+        entries[-1].seq,
+    )
+
+
+def change_of(row: Row) -> Change:
+    """Turn a row of `store.MISSED` into the change that sockets were sent, in its present form."""
+    conversation_id, seq, name, message_id = row["conversation_id"], row["seq"], row["event"], row["message_id"]
+    if name == events.MESSAGE_NEW:
+        # The reactions follow as events of their own.
+        message = {**row, "id": message_id, "reactions": "[]"}
+        change = events.message_new(conversation_id, views.message(message))
+        change.committed = row["created_at"].timestamp()
+        return change
+    if name == events.MESSAGE_UPDATED:
+        return events.message_updated(conversation_id, seq, message_id, row["content"], row["updated_at"])
+    if name == events.MESSAGE_DELETED:
+        return events.message_deleted(conversation_id, seq, message_id, row["deleted_at"])
+    return _change_in_data(conversation_id, seq, name, row)
+
+
+def _change_in_data(conversation_id: UUID, seq: int, name: str, row: Row) -> Change:
+    data = {} if row["data"] is None else read_json(row["data"])
+    if name in {events.REACTION_ADDED, events.REACTION_REMOVED}:
+        return events.reaction(name, conversation_id, seq, row["message_id"], data["emoji"], data["userId"])
+    if name == events.PARTICIPANT_ADDED:
+        person = views.logged_participant(data, row)
+        return events.participant_added(conversation_id, seq, person, data["addedBy"])
+    if name == events.PARTICIPANT_REMOVED:
+        return events.participant_removed(conversation_id, seq, data["userId"], data["removedBy"])
+    if name == events.CONVERSATION_UPDATED:
+        return events.conversation_updated(conversation_id, seq, data)
+    return events.logged(name, conversation_id, seq, row["message_id"], data)
+
+
+async def places(positions: dict[UUID, int]) -> dict[UUID, tuple[int, bool]]:
+    """Give where each conversation stands and whether the entry after a seq is kept; deleted ones are left out."""
+    seqs = [min(seq, queries.NEWEST - 1) for seq in positions.values()]
+    found = await store.rows(PLACES, list(positions), seqs)
+    return {place["conversation_id"]: (place["last_seq"], place["is_kept"]) for place in found}
+
+
+async def changes_after(positions: dict[UUID, int], most: int) -> list[Change]:
+    """Read what each conversation has after a seq, without a gap, at most so many of each.
+
+    What follows a gap is left out: the entry that is missing was dropped as too old, or its message is gone, with
+    the whole conversation.
+    """
+    found: list[Change] = []
+    expected = {conversation_id: seq + 1 for conversation_id, seq in positions.items()}
+    for row in await store.missed(positions, most):
+        is_whole = row["message_id"] is None or row["sender_id"] is not None
+        if row["seq"] == expected[row["conversation_id"]] and is_whole:
+            found.append(change_of(row))
+            expected[row["conversation_id"]] += 1
+    return found

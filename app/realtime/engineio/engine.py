@@ -1,0 +1,145 @@
+"""Engine.IO's server: python-engineio keeps the protocol of long polling; sessions and WebSockets are our own.
+
+All that is known of python-engineio's insides stands here and in `session`; written for 4.15, and
+`tests/unit/test_hooks.py` fails where that changes.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import engineio
+from engineio.packet import OPEN, Packet
+
+from app.contract.codec import encode
+from app.realtime.engineio.anonymous import Anonymous
+from app.realtime.engineio.heartbeat import Heartbeat
+from app.realtime.engineio.incoming import Wire
+from app.realtime.engineio.session import Session
+from app.realtime.engineio.session_ids import SessionIds
+from app.realtime.http.requests import Request, Response
+from app.realtime.websocket.frames import text_frame
+from app.runtime.supervisor import Supervisor
+
+_log = logging.getLogger(__name__)
+
+# A packet past this ends the connection; one past MAX_BODY_BYTES is answered with an error.
+MAX_MESSAGE_BYTES = 1 << 20
+# So many sockets are written to in one tick of the loop, so that a large room does not hold up all others.
+MAX_WRITES = 128
+# A connection on which nobody asks for a socket is closed after so many seconds.
+CONNECT_PATIENCE = 10
+
+
+class Engine(engineio.AsyncServer):  # type: ignore[misc]
+    """All sessions of this pod; their ids name it."""
+
+    sockets: dict[str, Session]
+    max_unsent_bytes: int
+    session_ids: SessionIds
+    supervisor: Supervisor
+    heartbeat: Heartbeat
+    anonymous: Anonymous
+    ping_interval: int
+    ping_timeout: int
+    # Handles a message of a session for which nothing must be waited for; False where it is none of these.
+    take_now: Callable[[Any, str | bytes], bool]
+    # Gives of what must wait for its turn what is needed of it.
+    clip: Callable[[str | bytes], str | bytes]
+    # Takes what the client of a session says when its turn has come.
+    on_message: Callable[[Any, str | bytes], Awaitable[None]]
+    # Is told of the end of a session.
+    on_end: Callable[[Session], Awaitable[None]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Those that have something to write at the end of this tick, in the order in which they had.
+        self._unsent: list[Session] = []
+        # What engineio's drivers for other servers are; that there is a WebSocket is all that it asks of the last.
+        self._async = {
+            "asyncio": True,
+            "translate_request": _environ,
+            "make_response": _response,
+            "websocket": True,
+        }
+        told = {
+            "pingTimeout": self.ping_timeout * 1000,
+            "pingInterval": self.ping_interval * 1000,
+            "maxPayload": self.max_http_buffer_size,
+        }
+        # What is the same in all that clients are told when their sessions open.
+        self._told = encode(told).decode().removeprefix("{")
+
+    def generate_id(self) -> str:
+        return self.session_ids.new()
+
+    async def _handle_connect(self, _: dict[str, Any], __: str, jsonp_index: int | None = None) -> Any:
+        """Open a session that begins with polling."""
+        session = Session(self, self.generate_id())
+        session.begin_polling()
+        session.send_now(Packet(OPEN, self._open(session, '["websocket"]')))
+        return self._ok(await session.poll(), jsonp_index=jsonp_index)
+
+    def open_over(self, wire: Wire, answer: bytes) -> Session:
+        """Open a session that begins with a WebSocket; what that begins with goes ahead, in one write."""
+        session = Session(self, self.generate_id())
+        session.attach(wire)
+        wire.transport.write(answer + text_frame(b"0" + self._open(session, "[]").encode()))
+        return session
+
+    def _open(self, session: Session, upgrades: str) -> str:
+        """Count a session in; gives what its client is told of it."""
+        self.sockets[session.sid] = session
+        self.anonymous.enter(session)
+        self.heartbeat.wait(session, CONNECT_PATIENCE)
+        return f'{{"sid":"{session.sid}","upgrades":{upgrades},{self._told}'
+
+    def flush_soon(self, session: Session) -> None:
+        """Write what a session has to send at the end of this tick, together with what it gets until then."""
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(session)
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent[:MAX_WRITES], self._unsent[MAX_WRITES:]
+        if self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self.flush(unsent)
+
+    @staticmethod
+    def flush(sessions: Iterable[Session]) -> None:
+        """Write what each has to send, all at once: a write costs more than what is written."""
+        for session in sessions:
+            unsent = session.unsent
+            if unsent is None:
+                continue
+            session.unsent = None
+            try:
+                session.transmit(b"".join(unsent) if isinstance(unsent, list) else unsent)
+            except Exception:  # noqa: BLE001 - it is logged, and the others are written to
+                _log.exception("a connection cannot be written to")
+                session.cut()
+
+
+class _Body:
+    """The body of a request, as engineio reads it."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def read(self, _: int) -> bytes:
+        return self._body
+
+
+def _environ(request: Request) -> dict[str, Any]:
+    return {
+        "REQUEST_METHOD": request.method,
+        "QUERY_STRING": request.query,
+        "CONTENT_LENGTH": str(len(request.body)),
+        "wsgi.input": _Body(request.body),
+    }
+
+
+def _response(status: str, headers: list[tuple[str, str]], body: bytes, _: dict[str, Any]) -> Response:
+    return Response(int(status.split(" ", 1)[0]), dict(headers), body)

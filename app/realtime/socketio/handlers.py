@@ -1,0 +1,97 @@
+"""What a client may ask for over a socket: each payload becomes a command, each answer an acknowledgement.
+
+What it says is in `sending`.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from msgspec import Raw
+
+from app.contract import events, ids
+from app.contract.codec import decode
+from app.contract.schemas import (
+    ConnectAuth,
+    SocketDeleteMessage,
+    SocketEditMessage,
+    SocketPresence,
+    SocketSync,
+    SocketTyping,
+)
+from app.identity.actor import Actor
+from app.usecases import catchup, messages, presence, sessions
+from app.usecases.deps import Deps
+from app.usecases.typing import Typing
+
+Answer = dict[str, Any]
+
+
+class Speaker(Protocol):
+    """The socket on which an event came."""
+
+    deps: Deps
+    actor: Actor
+    typing: Typing
+
+    def authorize(self, actor: Actor) -> None:
+        """Speak for the user of a token until it expires."""
+
+
+async def edit_message(socket: Speaker, payload: Raw) -> Answer:
+    command = decode(SocketEditMessage, payload)
+    message_id = ids.from_wire(ids.MESSAGE, command.message_id)
+    message = await messages.edit_message(socket.deps, socket.actor, message_id, command)
+    return {"ok": True, "message": message}
+
+
+async def delete_message(socket: Speaker, payload: Raw) -> Answer:
+    command = decode(SocketDeleteMessage, payload)
+    message_id = ids.from_wire(ids.MESSAGE, command.message_id)
+    await messages.delete_message(socket.deps, socket.actor, message_id)
+    return {"ok": True}
+
+
+async def start_typing(socket: Speaker, payload: Raw) -> Answer:
+    command = decode(SocketTyping, payload)
+    await socket.typing.start(ids.from_wire(ids.CONVERSATION, command.conversation_id))
+    return {"ok": True}
+
+
+async def stop_typing(socket: Speaker, payload: Raw) -> Answer:
+    command = decode(SocketTyping, payload)
+    await socket.typing.end(ids.from_wire(ids.CONVERSATION, command.conversation_id))
+    return {"ok": True}
+
+
+async def ping_presence(socket: Speaker, _: Raw) -> Answer:
+    await socket.deps.presence.pinged(socket.actor.user_id)
+    return {"ok": True}
+
+
+async def get_presence(socket: Speaker, payload: Raw) -> Answer:
+    command = decode(SocketPresence, payload)
+    return {"ok": True, "online": await presence.online_among(socket.deps, socket.actor, command.user_ids)}
+
+
+async def refresh_auth(socket: Speaker, payload: Raw) -> Answer:
+    command = decode(ConnectAuth, payload)
+    socket.authorize(await sessions.refresh(socket.deps, socket.actor, command.token))
+    return {"ok": True}
+
+
+async def sync(socket: Speaker, payload: Raw) -> Answer:
+    return await catchup.sync(socket.deps, socket.actor, decode(SocketSync, payload))
+
+
+HANDLERS: dict[str, Callable[[Speaker, Raw], Awaitable[Answer]]] = {
+    events.MESSAGE_EDIT: edit_message,
+    events.MESSAGE_DELETE: delete_message,
+    events.TYPING_START: start_typing,
+    events.TYPING_STOP: stop_typing,
+    events.PRESENCE_PING: ping_presence,
+    events.PRESENCE_GET: get_presence,
+    events.AUTH_REFRESH: refresh_auth,
+    events.SYNC: sync,
+}
+# All that clients may send.
+EVENTS = frozenset({events.MESSAGE_SEND, *HANDLERS})

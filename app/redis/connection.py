@@ -1,0 +1,180 @@
+"""The connection to Redis for commands; pub/sub has its own in `bus`.
+
+Commands that come while others are under way go together, over one connection: what a command costs is mostly what
+a round trip costs. Whatever is an error is one of `AWAY`, and nobody waits longer than some seconds for it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from hashlib import sha1
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, NoScriptError, RedisError
+
+from app.config.types import Url
+from app.observability import tracing
+from app.redis import errors as redis_errors
+from app.redis import resp
+from app.redis.errors import AWAY
+from app.redis.resp import Link
+from app.runtime.batching import Gathering
+
+__all__ = ["AWAY", "MOST_TOGETHER", "GatheredRedis", "Script", "connect"]
+
+TIMEOUT = 1.0
+# Together there may be as many commands as like: those that wait for a Redis that hangs must not wait in turns.
+MOST_TOGETHER = 1_000_000
+# After a failure of the connection commands fail at once for so long, instead of each with a try of its own.
+RETRY_DELAY = 0.25
+# A server that refuses may have been replaced by another: a connection to it is renewed so often at most.
+RENEWAL = 5.0
+
+# A command by its name, and as it is sent.
+_Packed = tuple[str, bytes]
+
+# What a script that answers several questions runs for each: an error is the answer to that one alone.
+_GUARDED = """
+local function guarded(...)
+    local ok, answer = pcall(...)
+    return ok and answer or redis.error_reply(answer)
+end
+"""
+
+
+class GatheredRedis(Redis):
+    """A client whose commands travel together, also those of its pipelines; it knows no transactions."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._link: Link | None = None
+        # Times of the event loop.
+        self._retry_at = self._renew_at = 0.0
+        self._gathered: Gathering[_Packed, Any] = Gathering(
+            self._execute, lambda command: tracing.command(command[0]), MOST_TOGETHER
+        )
+
+    @property
+    def own_host(self) -> str | None:
+        """The address from which Redis was last reached; None before that, or on the same machine."""
+        return None if self._link is None else self._link.own_host
+
+    async def execute_command(self, *command: Any, **options: Any) -> Any:
+        """Run one command; raises what AWAY lists."""
+        return self._read(command[0], options, await self._gathered(_pack(command)))
+
+    def pipeline(self, transaction: bool = False, shard_hint: str | None = None) -> Pipeline:  # noqa: ARG002, FBT001, FBT002 - as redis-py has it
+        """Send several commands together; what must be atomic is a script."""
+        if transaction:
+            raise NotImplementedError("what must be atomic is a script")
+        return _Batch(self)
+
+    async def execute_together(self, commands: Sequence[tuple[Any, Any]]) -> list[Any]:
+        """Run commands in their order and give all replies; raises the first error."""
+        asked = [self._gathered.ask(_pack(command)) for command, _ in commands]
+        replies = await asyncio.gather(*asked, return_exceptions=True)
+        for reply in replies:
+            if isinstance(reply, BaseException):
+                raise reply
+        return [
+            self._read(command[0], options, reply)
+            for (command, options), reply in zip(commands, replies, strict=True)
+        ]
+
+    def _read(self, name: str, options: dict[str, Any], reply: Any) -> Any:
+        options.pop("keys", None)  # of use to a cache alone
+        read = self.response_callbacks.get(name)
+        try:
+            return reply if read is None else read(reply, **options)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise InvalidResponse(f"{name} was answered with something else") from error
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - as redis-py has it
+        if self._link is not None:
+            self._link.close()
+        await super().aclose(close_connection_pool)
+
+    async def _execute(self, commands: Sequence[_Packed]) -> list[Any]:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._retry_at:
+            raise RedisConnectionError("Redis was away a moment ago")
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                if self._link is None or self._link.is_lost:
+                    self._link = await resp.connect(self.connection_pool)
+                replies = await self._link.ask([packed for _, packed in commands])
+        except AWAY as error:
+            redis_errors.note(error, "commands")
+            self._retry_at = loop.time() + RETRY_DELAY
+            self._close()
+            raise
+        except BaseException:
+            self._close()
+            raise
+        for reply in replies:
+            if isinstance(reply, RedisError) and not isinstance(reply, NoScriptError):
+                self._on_refusal(reply)
+        return replies
+
+    def _on_refusal(self, error: RedisError) -> None:
+        redis_errors.note(error, "commands")
+        now = asyncio.get_running_loop().time()
+        if now >= self._renew_at:
+            self._renew_at = now + RENEWAL
+            self._close()
+
+    def _close(self) -> None:
+        if self._link is not None:
+            self._link.close()
+
+
+class _Batch(Pipeline):
+    """Commands that are sent together over the connection that all share."""
+
+    def __init__(self, redis: GatheredRedis) -> None:
+        super().__init__(redis.connection_pool, redis.response_callbacks, transaction=False, shard_hint=None)
+        self._redis = redis
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: ARG002, FBT001, FBT002 - as redis-py has it
+        """Send what was gathered; raises the first error."""
+        commands, self.command_stack = self.command_stack, []
+        return await self._redis.execute_together(commands)
+
+
+class Script:
+    """A script that Redis runs; it is sent by its hash, and as a whole where Redis has lost it.
+
+    It may call `guarded(function, ...)`, which gives an error where the function raises one.
+    """
+
+    def __init__(self, redis: Redis, source: str) -> None:
+        self._redis = redis
+        self._source = _GUARDED + source
+        # What Redis calls it by.
+        self._sha = sha1(self._source.encode(), usedforsecurity=False).hexdigest()
+
+    async def __call__(self, keys: Sequence[str] = (), args: Sequence[str | float] = ()) -> Any:
+        """Run it; raises what a command raises."""
+        try:
+            answer = await self._redis.execute_command("EVALSHA", self._sha, len(keys), *keys, *args)
+        except NoScriptError:
+            answer = await self._redis.execute_command("EVAL", self._source, len(keys), *keys, *args)
+        if isinstance(answer, list):
+            for one in answer:
+                if isinstance(one, RedisError):
+                    redis_errors.note(one, "a part of a script")
+        return answer
+
+
+def connect(url: Url) -> GatheredRedis:
+    """Make a client that connects when first used, and gives up soon when Redis is away."""
+    client = GatheredRedis.from_pool(resp.pool(url, decode_responses=True))
+    assert isinstance(client, GatheredRedis)
+    return client
+
+
+def _pack(command: Sequence[Any]) -> _Packed:
+    # Some have names of two words: SCRIPT LOAD.
+    return command[0], resp.pack(*command[0].split(), *command[1:])

@@ -1,0 +1,62 @@
+"""The classification of Redis errors: whatever Redis, or the way to it, answers with that is an error is *away*.
+
+A list of known errors is never whole, so none is kept: every error reply and every failure of a connection counts.
+`resp` turns what event loops and parsers raise into one of these. Each is counted; its kind is logged once, until
+it has not been seen for a minute.
+"""
+
+import logging
+import time
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from app.observability import metrics
+from app.observability.logs import LogLimiter
+
+AWAY = (RedisError, OSError, EOFError)
+
+# The codes that a metric names; a proxy may make up any number of others.
+_CODES = {
+    *("ASK", "BUSY", "CLUSTERDOWN", "CROSSSLOT", "ERR", "EXECABORT", "LOADING", "MASTERDOWN", "MISCONF", "MOVED"),
+    *("NOAUTH", "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN", "WRONGPASS", "WRONGTYPE"),
+}
+_OTHER, _TIMEOUT, _CONNECTION = "other", "timeout", "connection"
+
+_limiter = LogLimiter()
+_log = logging.getLogger(__name__)
+
+
+def kind(error: Exception) -> str:
+    """Give the code of an error reply, or `timeout`, `connection` or `other`."""
+    text = str(error)
+    code = getattr(error, "status_code", None) or text[: text.find(" ")]
+    if code in _CODES:
+        return str(code)
+    if isinstance(error, TimeoutError | RedisTimeoutError):
+        return _TIMEOUT
+    return _CONNECTION if isinstance(error, RedisConnectionError | OSError | EOFError) else _OTHER
+
+
+def describe(error: Exception) -> str:
+    """Put an error into a few words for a log."""
+    return str(error)[:200] or type(error).__name__
+
+
+def note(error: Exception, purpose: str) -> None:
+    """Count an error; log it where it is the first of its kind, for this purpose, in a minute."""
+    found = kind(error)
+    metrics.of(metrics.REDIS_ERRORS, found).inc()
+    if not _limiter.allows((purpose, found), time.monotonic()):
+        return
+    if _is_our_fault(error, found):
+        _log.error("Redis cannot do what it was asked for %s: %s", purpose, describe(error))
+    else:
+        _log.warning("Redis is away for %s (%s): %s", purpose, found, describe(error))
+
+
+def _is_our_fault(error: Exception, found: str) -> bool:
+    """Tell a defect of a script, or a key of another type, from what an operator brings about."""
+    text = str(error)
+    return found == "WRONGTYPE" or (found == "ERR" and ("user_script:" in text or "compiling script" in text))
