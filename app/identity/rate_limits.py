@@ -19,7 +19,8 @@ from app.contract.errors import RateLimited
 from app.observability import metrics, tracing
 from app.observability.logs import LogLimiter
 from app.postgres.database import IS_AGAIN
-from app.redis.connection import AWAY, Script
+from app.redis import scripts
+from app.redis.connection import AWAY
 from app.redis.errors import describe
 from app.runtime.batching import Gathering
 
@@ -29,24 +30,7 @@ MOST_TOGETHER = 256
 # Users whom a pod remembers while it counts by itself; past it the oldest are forgotten.
 MAX_REMEMBERED = 100_000
 
-# Each key holds the time at which its user is back at zero; it expires then. ARGV: for each key the interval and
-# the burst. Gives for each the wait in milliseconds.
-GCRA = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + time[2] / 1000
-local function count(key, interval, burst)
-    local zero = math.max(now, tonumber(redis.call('GET', key) or 0)) + interval
-    local wait = zero - interval * burst - now
-    if wait > 0 then return math.ceil(wait) end
-    redis.call('SET', key, string.format('%.3f', zero), 'PX', math.ceil(zero - now))
-    return 0
-end
-local waits = {}
-for place, key in ipairs(KEYS) do
-    waits[place] = guarded(count, key, tonumber(ARGV[2 * place - 1]), tonumber(ARGV[2 * place]))
-end
-return waits
-"""
+GCRA = scripts.read("app.identity", "rate_limits.lua")
 
 # The key that counts an action, the user's rate, and when it was asked about.
 _Check = tuple[str, Rate, float]
@@ -71,7 +55,7 @@ class Limits:
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._rates: dict[Action, Rate] = {action: getattr(settings, f"rate_limit_{action}") for action in Action}
-        self._script = Script(redis, GCRA)
+        self._script = scripts.Script(redis, GCRA)
         self._wait = Gathering(self._waits, lambda _: tracing.command("EVALSHA"), MOST_TOGETHER)
         self._zero: dict[str, float] = {}
         self._limiter = LogLimiter()

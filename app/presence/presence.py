@@ -40,7 +40,8 @@ from app.presence import lookup as presence_lookup
 from app.presence import scripts as presence_scripts
 from app.presence.changes import PresenceChange, PresenceChanges
 from app.presence.lookup import Whereabouts
-from app.redis.connection import AWAY, MOST_TOGETHER, Script
+from app.redis.connection import AWAY, MOST_TOGETHER
+from app.redis.scripts import Script
 from app.runtime.batching import CONNECT_PAUSE, Gathering
 
 LEASE_MS = 15_000
@@ -118,10 +119,10 @@ class Presence:
         self._step = Gathering(
             self._take_steps, lambda _: tracing.command("EVALSHA"), MOST_TOGETHER, pause=CONNECT_PAUSE
         )
-        self._assert = Script(redis, presence_scripts.ASSERT)
-        self._beat = Script(redis, presence_scripts.BEAT)
+        self._assert = Script(redis, presence_scripts.ASSERT_SOCKETS)
+        self._beat = Script(redis, presence_scripts.HEARTBEAT)
         self._settle = Script(redis, presence_scripts.SETTLE)
-        self._told = Script(redis, presence_scripts.TOLD)
+        self._told = Script(redis, presence_scripts.ANNOUNCED)
         self._correct = Script(redis, presence_scripts.CORRECT)
         # Set when Redis has lost what it knew of this pod, or others took the pod for dead.
         self.lost = asyncio.Event()

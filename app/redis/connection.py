@@ -6,7 +6,6 @@ a round trip costs. Whatever is an error is one of `AWAY`, and nobody waits long
 
 import asyncio
 from collections.abc import Sequence
-from hashlib import sha1
 from typing import Any
 
 from redis.asyncio import Redis
@@ -22,7 +21,7 @@ from app.redis.errors import AWAY
 from app.redis.resp import Link
 from app.runtime.batching import Gathering
 
-__all__ = ["AWAY", "MOST_TOGETHER", "GatheredRedis", "Script", "connect"]
+__all__ = ["AWAY", "MOST_TOGETHER", "GatheredRedis", "connect"]
 
 TIMEOUT = 1.0
 # Together there may be as many commands as like: those that wait for a Redis that hangs must not wait in turns.
@@ -34,14 +33,6 @@ RENEWAL = 5.0
 
 # A command by its name, and as it is sent.
 _Packed = tuple[str, bytes]
-
-# What a script that answers several questions runs for each: an error is the answer to that one alone.
-_GUARDED = """
-local function guarded(...)
-    local ok, answer = pcall(...)
-    return ok and answer or redis.error_reply(answer)
-end
-"""
 
 
 class GatheredRedis(Redis):
@@ -141,31 +132,6 @@ class _Batch(Pipeline):
         """Send what was gathered; raises the first error."""
         commands, self.command_stack = self.command_stack, []
         return await self._redis.execute_together(commands)
-
-
-class Script:
-    """A script that Redis runs; it is sent by its hash, and as a whole where Redis has lost it.
-
-    It may call `guarded(function, ...)`, which gives an error where the function raises one.
-    """
-
-    def __init__(self, redis: Redis, source: str) -> None:
-        self._redis = redis
-        self._source = _GUARDED + source
-        # What Redis calls it by.
-        self._sha = sha1(self._source.encode(), usedforsecurity=False).hexdigest()
-
-    async def __call__(self, keys: Sequence[str] = (), args: Sequence[str | float] = ()) -> Any:
-        """Run it; raises what a command raises."""
-        try:
-            answer = await self._redis.execute_command("EVALSHA", self._sha, len(keys), *keys, *args)
-        except NoScriptError:
-            answer = await self._redis.execute_command("EVAL", self._source, len(keys), *keys, *args)
-        if isinstance(answer, list):
-            for one in answer:
-                if isinstance(one, RedisError):
-                    redis_errors.note(one, "a part of a script")
-        return answer
 
 
 def connect(url: Url) -> GatheredRedis:

@@ -409,7 +409,7 @@ def valkey_url():
 
 @pytest.mark.timeout(0)
 def test_presence_is_right_in_the_end_whatever_breaks(valkey_url, monkeypatch):
-    for name in ("ASSERT", "BEAT", "SETTLE"):
+    for name in ("ASSERT_SOCKETS", "HEARTBEAT", "SETTLE"):
         source = getattr(presence_scripts, name)
         assert CLOCK in source
         monkeypatch.setattr(presence_scripts, name, source.replace(CLOCK, MODEL_CLOCK))

@@ -17,7 +17,8 @@ from app.identity.rate_limits import Action, Limits
 from app.redis import connection as redis_connection
 from app.redis import errors as redis_errors
 from app.redis import resp
-from app.redis.connection import AWAY, Script
+from app.redis.connection import AWAY
+from app.redis.scripts import Script
 
 PATIENCE = 5
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
