@@ -30,10 +30,9 @@ _log = logging.getLogger(__name__)
 
 def kind(error: Exception) -> str:
     """Give the code of an error reply, or `timeout`, `connection` or `other`."""
-    text = str(error)
-    code = getattr(error, "status_code", None) or text[: text.find(" ")]
+    code = str(error).partition(" ")[0]
     if code in _CODES:
-        return str(code)
+        return code
     if isinstance(error, TimeoutError | RedisTimeoutError):
         return _TIMEOUT
     return _CONNECTION if isinstance(error, RedisConnectionError | OSError | EOFError) else _OTHER

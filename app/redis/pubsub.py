@@ -163,7 +163,7 @@ class Bus:
             self._publisher_up = True
             self._note_return()
             # Seen at once, and not by what is published next, which would be lost with it.
-            link.when_lost(self._outgoing_ready.set)
+            link.on_lost(self._outgoing_ready.set)
             while True:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(HEARTBEAT):

@@ -2,14 +2,14 @@
 
 import ast
 import inspect
+import ssl
 from importlib.metadata import version
 
 import engineio
 import pytest
 from engineio.async_socket import AsyncSocket
 from jwt.algorithms import HMACAlgorithm
-from redis._parsers.hiredis import _AsyncHiredisParser
-from redis.asyncio.connection import AbstractConnection, DefaultParser
+from redis.asyncio.connection import ConnectionPool, SSLConnection, UnixDomainSocketConnection
 
 from app.identity.tokens import _HS256
 from app.realtime.engineio.engine import Engine
@@ -62,13 +62,17 @@ def test_a_session_has_all_that_engineio_reads_of_it():
     assert read <= set(dir(Session))
 
 
-def test_redis_py_keeps_the_transport_and_the_parser_of_a_connection_where_links_take_them():
-    assert {"_writer", "_parser"} <= set(AbstractConnection.__slots__)
-    assert DefaultParser is _AsyncHiredisParser
-    prepares = inspect.getsource(_AsyncHiredisParser.on_connect)
-    assert "self._reader = hiredis.Reader(**kwargs)" in prepares
-    assert '"notEnoughData": NOT_ENOUGH_DATA' in prepares
-    assert '"replyError": self.parse_error' in prepares
-    # Without a writer it has nothing to close any more.
-    assert "if self._writer:" in inspect.getsource(AbstractConnection._close)
-    assert "self._writer is not None" in inspect.getsource(AbstractConnection.is_connected.fget)
+def test_redis_py_describes_a_connection_as_links_read_it():
+    url = "rediss://anna:pw@redis:1/2?client_name=chat&decode_responses=true&ssl_cert_reqs=none"
+    described = ConnectionPool.from_url(url)
+    described.connection_kwargs["protocol"] = 2
+    server = described.make_connection()
+    assert (server.host, server.port, server.db) == ("redis", 1, 2)
+    assert (server.username, server.password, server.client_name) == ("anna", "pw", "chat")
+    assert server.encoder.encoding == "utf-8"
+    assert server.encoder.decode_responses
+    assert isinstance(server, SSLConnection)
+    assert server.ssl_context.get().verify_mode == ssl.CERT_NONE
+    server = ConnectionPool.from_url("unix:///run/redis.sock").make_connection()
+    assert isinstance(server, UnixDomainSocketConnection)
+    assert server.path == "/run/redis.sock"
