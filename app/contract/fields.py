@@ -1,4 +1,4 @@
-"""The kinds of fields that commands and views are made of."""
+"""Field types of commands and views, with their limits."""
 
 from typing import Annotated, Any
 

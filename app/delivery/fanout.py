@@ -26,7 +26,7 @@ from app.delivery.wire_format import Order
 from app.observability import tracing
 from app.postgres import store
 from app.redis.pubsub import Bus
-from app.runtime.batching import CONNECT_PAUSE, Gathering
+from app.runtime.batching import CONNECT_PAUSE, Batcher
 
 # What nobody is in is followed for so long at least, and twice as long at most.
 LINGER = 2.5
@@ -68,11 +68,11 @@ class Fanout:
         self._left: set[str] = set()
         self._lingering: set[str] = set()
         # Whoever connects at the same time asks together.
-        self._admissions = Gathering(
+        self._admissions = Batcher(
             store.admissions, lambda _: tracing.statement(store.ADMISSIONS), pause=CONNECT_PAUSE
         )
-        self._subscribe = Gathering(self._subscribe_all, lambda _: tracing.command("SUBSCRIBE"))
-        self._last_seqs = Gathering(_last_seqs, lambda _: tracing.statement(store.LAST_SEQS))
+        self._subscribe = Batcher(self._subscribe_all, lambda _: tracing.command("SUBSCRIBE"))
+        self._last_seqs = Batcher(_last_seqs, lambda _: tracing.statement(store.LAST_SEQS))
         bus.attach(self._on_message, self.repair.doubt, self._on_unreadable)
 
     # Sockets come and go.

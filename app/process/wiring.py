@@ -8,7 +8,7 @@ from app.config.settings import Settings
 from app.delivery.fanout import Fanout
 from app.delivery.receipts import Receipts
 from app.delivery.typing import LocalTypists
-from app.identity.rate_limits import Limits
+from app.identity.rate_limits import RateLimits
 from app.identity.tokens import TokenVerifier
 from app.messages.send_queue import SendQueue
 from app.messages.writer import Writer
@@ -27,12 +27,12 @@ from app.redis.addresses import Addresses
 from app.redis.pubsub import Bus
 from app.rest.app import RestServer, create_app
 from app.runtime import ports
-from app.runtime.batching import Gathering
+from app.runtime.batching import Batcher
 from app.runtime.health import Health
 from app.runtime.supervisor import Supervisor
 from app.usecases import chores, conversations, presence, presence_audit
-from app.usecases.announcing import Announcer
 from app.usecases.deps import Deps
+from app.usecases.presence_announcer import Announcer
 from app.webhooks.outbox import Outbox
 
 
@@ -59,11 +59,11 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         fanout=fanout,
         outbox=Outbox(settings, bus),
         send_queue=SendQueue(Writer(settings), supervisor),
-        limits=Limits(redis, settings),
+        limits=RateLimits(redis, settings),
         presence=Presence(redis, settings.max_sockets_per_user),
         receipts=Receipts(redis, fanout, supervisor),
         typists=LocalTypists(fanout.tell_room),
-        is_refused=Gathering(store.are_refused, lambda _: tracing.statement(store.REFUSED)),
+        is_refused=Batcher(store.are_refused, lambda _: tracing.statement(store.REFUSED)),
     )
     health = Health(deps.database)
     session_ids = SessionIds(uuid4().hex[:12], settings.internal_api_secret)

@@ -24,7 +24,7 @@ async def proxy(servers):
 @pytest.fixture
 async def addresses(proxy, monkeypatch):
     monkeypatch.setattr("app.redis.addresses.RENEWAL", 0.05)
-    monkeypatch.setattr("app.redis.addresses.REMEMBERED", 0.0)
+    monkeypatch.setattr("app.redis.addresses.CACHED", 0.0)
     settings = replace(Settings.read(environment("postgres://x", proxy.url)), ws_host="0.0.0.0")
     redis = redis_connection.connect(Url(proxy.url))
     found = Addresses(redis, settings)
