@@ -129,14 +129,14 @@ def _serve(_: argparse.Namespace) -> None:
 
 
 def _worker(_: argparse.Namespace) -> None:
-    from app.webhooks import server  # noqa: PLC0415 - the same
+    from app.webhooks import process  # noqa: PLC0415 - the same
 
     found = Settings.read(os.environ)
     if found.webhook_url is None:
         raise SettingsError(["WEBHOOK_URL: is missing, and the worker has nothing to deliver without it"])
     logs.configure_logging(found.log_level, found.log_format)
     logs.warn_of_weak_secrets(found.weak_secrets())
-    _run(server.work(found))
+    _run(process.work(found))
 
 
 def _migrate(_: argparse.Namespace) -> None:

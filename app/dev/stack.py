@@ -23,7 +23,7 @@ from app.observability import logs
 from app.postgres import migrate
 from app.process import server
 from app.runtime import ports as process
-from app.webhooks import server as webhooks
+from app.webhooks import process as webhooks
 
 HOST = "127.0.0.1"
 DEMO_PORT = "3000"
