@@ -2,9 +2,9 @@
 
 import re
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
+from app import __version__
 from app.contract import events
 from app.contract.schemas import (
     ConnectAuth,
@@ -110,7 +110,7 @@ def document() -> dict[str, Any]:
     describe, schemas = components(kinds)
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": "Chat service", "version": version("chat-service"), "description": DESCRIPTION},
+        "info": {"title": "Chat service", "version": __version__, "description": DESCRIPTION},
         "defaultContentType": "application/json",
         "servers": {
             "public": {

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterable
 from http import HTTPStatus
-from importlib.metadata import version
 from typing import Annotated, Any
 
 from msgspec import Meta
 from sanic_routing import Route
 
+from app import __version__
 from app.contract.errors import (
     ChatError,
     Conflict,
@@ -100,7 +100,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
             paths.setdefault(path, {})[method.lower()] = _operation(route, operation, describe)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Chat service", "version": version("chat-service"), "description": DESCRIPTION},
+        "info": {"title": "Chat service", "version": __version__, "description": DESCRIPTION},
         "tags": [{"name": name, "description": description} for name, (description, _) in TAGS.items()],
         "paths": paths,
         "components": {
