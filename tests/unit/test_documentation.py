@@ -4,18 +4,17 @@ import re
 import subprocess
 import sys
 import tomllib
-from pathlib import PurePosixPath
 
 import generate_docs
 import pages
 import pytest
 
 from app.config.settings import specs
+from app.rest.errors import STATUS
 
 README_LIMIT = 8_000
 SITE = tomllib.loads((pages.ROOT / "zensical.toml").read_text())["project"]
-# The languages whose blocks are code, and the test that runs those of a page. Where several tests share a page, each
-# is named.
+# The blocks of code by page and language, and the tests that run them.
 RUN_BY = {
     ("README.md", "sh"): ("tests/dev/test_walks.py", "tests/unit/test_documentation.py"),
     ("README.md", "javascript"): ("tests/node/test_examples.py", "tests/node/test_types.py"),
@@ -91,10 +90,14 @@ def test_every_command_of_the_service_is_understood():
             for command in commands(name)
             for found in re.findall(r"(?:^|\s)(?:\.venv/bin/)?chat-service ((?:[\w-]|\s(?=\S))+)", command)
         }
-        used |= {found.strip() for found in re.findall(r"`chat-service ((?:[\w-]|[ \n](?=\S))+)`", pages.page(name))}
+        used |= {
+            found.strip() for found in re.findall(r"`chat-service ((?:[\w-]|[ \n](?=\S))+)`", pages.page(name))
+        }
     used = {" ".join(one.split()) for one in used}
     assert {"serve", "migrate", "config --check", "token anna", "dev --no-demo", "--version"} <= used
-    program = "import sys; from app.__main__ import _parser; [_parser().parse_args(a.split()) for a in sys.argv[1:]]"
+    program = (
+        "import sys; from app.__main__ import _parser; [_parser().parse_args(a.split()) for a in sys.argv[1:]]"
+    )
     parsed = sorted(used - {"--version"})
     done = subprocess.run(
         [sys.executable, "-c", program, *parsed], capture_output=True, text=True, timeout=60, check=False
@@ -115,8 +118,9 @@ def test_no_page_uses_a_tool_that_no_test_knows():
     used = set()
     for name in pages.names():
         for command in commands(name):
-            bare = re.sub(r"^(?:[A-Z_]+=\S+\s+)+(?=\S)", "", command)
-            used.add(bare.split()[0] if not re.match(r"[A-Z_]+=", bare) else "export")
+            # What is given to one command alone stands before it; what a variable holds may be a command itself.
+            is_variable = re.match(r'[A-Z_]+=(?:\S*$|"|\$\()', command)
+            used.add("export" if is_variable else re.sub(r"^(?:[A-Z_]+=\S+\s+)+", "", command).split()[0])
     assert used - known == set()
 
 
@@ -127,7 +131,9 @@ def test_the_paths_that_the_pages_name_exist():
         # Decisions and architecture leave `app/` out.
         missing = [path for path in named if not (pages.ROOT / path).exists()]
         assert missing == [], name
-    architecture = re.findall(r"`((?:rest|usecases|identity|messages|delivery|realtime)/[\w./-]+)`", pages.page("docs/architecture.md"))
+    architecture = re.findall(
+        r"`((?:rest|usecases|identity|messages|delivery|realtime)/[\w./-]+)`", pages.page("docs/architecture.md")
+    )
     assert len(architecture) > 4
     assert [path for path in architecture if not (pages.ROOT / "app" / path).exists()] == []
 
@@ -138,7 +144,9 @@ def test_the_readme_is_short_and_says_how_to_begin():
     for word in ("make run", "make test", "docker compose up", "docs/demo.png", "3000", "4000", "4001", "4002"):
         assert word in readme
     required = [name for name, spec in specs().items() if spec.default is None and not spec.optional]
-    assert [name for name in (*required, "WEBHOOK_URL", "WEBHOOK_SECRET", "ALLOWED_ORIGINS") if name not in readme] == []
+    assert [
+        name for name in (*required, "WEBHOOK_URL", "WEBHOOK_SECRET", "ALLOWED_ORIGINS") if name not in readme
+    ] == []
 
 
 def test_the_table_of_settings_is_true():
@@ -154,9 +162,11 @@ def test_the_table_of_settings_is_true():
 
 def test_every_setting_that_a_page_names_exists():
     known = {*specs(), *(f"{name}_FILE" for name, spec in specs().items() if spec.file_form), "DEMO_PORT"}
-    prefixes = "AUTH|INTERNAL|DATABASE|REDIS|WEBHOOK|HTTP|WS|WORKER|METRICS|ALLOWED|RATE|MAX|LARGE|DRAIN|EVENTS|LOG"
-    # Of the examples: what a shell's variable holds.
-    known |= {"WEBHOOK_ID"}
+    prefixes = (
+        "AUTH|INTERNAL|DATABASE|REDIS|WEBHOOK|HTTP|WS|WORKER|METRICS|ALLOWED|RATE|MAX|LARGE|DRAIN|EVENTS|LOG"
+    )
+    # Codes of errors, and variables of the examples.
+    known |= {*STATUS, "WEBHOOK_ID", "INTERNAL_SECRET"}
     for name in pages.names():
         named = set(re.findall(rf"\b((?:{prefixes})_[A-Z_]*[A-Z])\b(?!_)(?!\*)", pages.page(name)))
         assert named - known == set(), name
@@ -191,7 +201,6 @@ def test_every_link_leads_somewhere(name):
         if re.match(r"https?:", target):
             continue
         path, _, anchor = target.partition("#")
-        # `decisions/../x.md` is x.md, without a look at the disk.
         found = (pages.ROOT / name).parent.joinpath(path).resolve() if path else pages.ROOT / name
         assert found.exists(), target
         if name.startswith("docs/"):
@@ -230,7 +239,9 @@ def test_every_page_begins_with_its_title():
 
 
 def test_every_decision_is_listed_and_says_context_choice_and_cost():
-    listed = re.findall(r"^\| (\d{4}) \| \[(.*)\]\((\d{4}-[\w-]+\.md)\) \|$", pages.page("docs/decisions/index.md"), re.MULTILINE)
+    listed = re.findall(
+        r"^\| (\d{4}) \| \[(.*)\]\((\d{4}-[\w-]+\.md)\) \|$", pages.page("docs/decisions/index.md"), re.MULTILINE
+    )
     files = sorted(file.name for file in (pages.DOCS / "decisions").glob("[0-9]*.md"))
     assert [file for _, _, file in listed] == files
     for number, (shown, title, file) in enumerate(listed, 1):
@@ -266,4 +277,3 @@ def test_the_walk_of_a_feature_names_files_that_have_it():
     for path in (path for row in rows for path in re.findall(r"`([\w/.-]+)`", row)):
         assert re.search("reaction|emoji", (pages.ROOT / path).read_text(), re.IGNORECASE), path
     assert len(rows) > 8
-    assert not any(PurePosixPath(path).is_absolute() for path in rows)

@@ -28,7 +28,9 @@ def test_it_is_written_once_and_repeated_truly():
 
 
 def test_both_documents_have_it():
-    served = create_app(SimpleNamespace(settings=SimpleNamespace(max_body_bytes=1 << 18, metrics_port=None)), Health(None))
+    served = create_app(
+        SimpleNamespace(settings=SimpleNamespace(max_body_bytes=1 << 18, metrics_port=None)), Health(None)
+    )
     for document in (served.ctx.openapi, served.ctx.asyncapi):
         assert document["info"]["version"] == app.__version__
 
