@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 BENCH := .venv-bench
 DOCS := .venv-docs
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-browser test-chart test-image chart soak soak-models docs lint check bench bench-full lock clean
@@ -11,17 +13,23 @@ DOCS := .venv-docs
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-install: $(VENV)/.installed ## Create .venv with the locked dependencies
+install: $(VENV)/.test ## Create .venv with all that tests and checks need
 
-$(VENV)/.installed: requirements/dev.txt pyproject.toml
+# `make run` installs only what runs; the tests come on top of it, in the same versions.
+$(VENV)/.run: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; set PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing the locked dependencies into $(VENV) (a minute, once)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo "Installing what the service needs into $(VENV) (half a minute, once)"
+	@$(PIP) --require-hashes -r requirements/dev.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-run: install ## Start everything on this machine: PostgreSQL, Valkey, the service, a demo page
+$(VENV)/.test: requirements/test.txt $(VENV)/.run
+	@echo "Installing what the tests need into $(VENV) (two minutes, once)"
+	@$(PIP) --require-hashes -r requirements/test.txt
+	@touch $@
+
+run: $(VENV)/.run ## Start everything on this machine: PostgreSQL, Valkey, the service, a demo page
 	@exec $(BIN)/chat-service dev
 
 test: install ## Run the tests on real PostgreSQL and Valkey
@@ -78,12 +86,13 @@ bench-full: $(BENCH)/.installed ## The same with more rounds, more sockets and e
 	@exec $(BENCH)/bin/python -m benchmarks --full
 
 lock: install ## Renew the locked versions, with hashes
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade pyproject.toml -o requirements/prod.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade --extra dev --extra test --constraint requirements/prod.txt pyproject.toml -o requirements/dev.txt
-	echo hatchling | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --constraint requirements/dev.txt - -o requirements/build.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade --extra dev --extra bench --constraint requirements/dev.txt pyproject.toml -o requirements/bench.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade --group docs --constraint requirements/dev.txt -o requirements/docs.txt
+	$(PIP) uv
+	$(LOCK) --upgrade pyproject.toml -o requirements/prod.txt
+	$(LOCK) --upgrade --extra dev --constraint requirements/prod.txt pyproject.toml -o requirements/dev.txt
+	$(LOCK) --upgrade --extra dev --extra test --constraint requirements/dev.txt pyproject.toml -o requirements/test.txt
+	$(LOCK) --upgrade --extra dev --extra bench --constraint requirements/test.txt pyproject.toml -o requirements/bench.txt
+	echo hatchling | $(LOCK) --constraint requirements/dev.txt - -o requirements/build.txt
+	$(LOCK) --upgrade --group docs --constraint requirements/test.txt -o requirements/docs.txt
 
 clean: ## Remove what was installed and the data of `make run`
 	rm -rf $(VENV) $(BENCH) $(DOCS) benchmarks/node/node_modules .data .tools .cache site

@@ -115,6 +115,9 @@ class Fanout:
                     self._rooms.enter(subscriber, pinned[conversation_id])
         finally:
             del person.connecting[subscriber]
+            if not person.connecting:
+                # A dict keeps the memory of what was in it for as long as it lives.
+                person.connecting = {}
             self._rooms.unpin(pinned.values())
             self._left.add(user_id)
         for conversation_id in uncertain:

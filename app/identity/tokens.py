@@ -3,7 +3,9 @@
 One that was verified is known until it expires: whether its user was deleted since is asked elsewhere, each time.
 """
 
+import functools
 import hashlib
+import hmac
 import logging
 import math
 import time
@@ -12,13 +14,15 @@ from collections import OrderedDict
 from typing import Any
 
 import jwt
+from jwt.algorithms import HMACAlgorithm
+from jwt.utils import base64url_encode
 
 from app.config.settings import Settings
 from app.config.types import Secret
 from app.contract.errors import Unauthorized
-from app.identity import jws
 from app.identity.actor import Actor
 
+ALGORITHM = "HS256"
 LEEWAY = 1.0
 # How far the clock of the master may be ahead.
 MAX_AHEAD = 60.0
@@ -36,16 +40,36 @@ _log = logging.getLogger(__name__)
 warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
 
 
+class _HS256(HMACAlgorithm):
+    """HS256 with one-shot HMAC, which checks once whether the secret could be a key of another kind."""
+
+    def __init__(self) -> None:
+        super().__init__(self.SHA256)
+        self._prepared = functools.cache(super().prepare_key)
+
+    def prepare_key(self, key: str | bytes) -> bytes:
+        return self._prepared(key)
+
+    def sign(self, msg: bytes, key: bytes) -> bytes:
+        return hmac.digest(key, msg, "sha256")
+
+
+def _key(secret: str) -> jwt.PyJWK:
+    made = jwt.PyJWK({"kty": "oct", "k": base64url_encode(secret.encode()).decode()}, ALGORITHM)
+    made.Algorithm = _HS256()
+    return made
+
+
 class TokenVerifier:
     """Turns a token into an Actor; why one is refused is logged and never told to the client."""
 
     def __init__(self, settings: Settings) -> None:
-        self._keys = [jws.key(settings.auth_jwt_secret.reveal())]
+        self._keys = [_key(settings.auth_jwt_secret.reveal())]
         if settings.auth_jwt_secret_previous is not None:
-            self._keys.append(jws.key(settings.auth_jwt_secret_previous.reveal()))
+            self._keys.append(_key(settings.auth_jwt_secret_previous.reveal()))
         self._issuer = settings.auth_jwt_issuer
         self._audience = settings.auth_jwt_audience
-        self._jwt = jws.reader()
+        self._jwt = jwt.PyJWT()
         # Of a dict the oldest takes long to find, once many older ones were taken out.
         self._verified: OrderedDict[bytes, Actor] = OrderedDict()
         # When a refusal was last logged, by its kind.
@@ -96,7 +120,7 @@ class TokenVerifier:
         return self._jwt.decode(
             token,
             key,
-            algorithms=[jws.ALGORITHM],
+            algorithms=[ALGORITHM],
             issuer=self._issuer,
             audience=self._audience,
             leeway=LEEWAY,
@@ -145,4 +169,4 @@ def issue(secret: Secret, issuer: str, audience: str | None, user_id: str, lifet
     }
     if audience:
         claims["aud"] = audience
-    return jwt.encode(claims, secret.reveal(), algorithm=jws.ALGORITHM)
+    return jwt.encode(claims, secret.reveal(), algorithm=ALGORITHM)

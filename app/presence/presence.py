@@ -68,16 +68,24 @@ _log = logging.getLogger(__name__)
 
 
 class _Person:
-    """A user's sockets on this pod by their age, and the number of the change by which the user is online."""
+    """A user's sockets on this pod, as Redis has them, and by which change the user is online."""
 
     __slots__ = ("known", "sockets")
 
     def __init__(self) -> None:
         self.known = 0
-        self.sockets: dict[str, int] = {}
+        # Each by its age and its id. Most users have one: a container for it would be larger than all else here.
+        self.sockets = ""
 
-    def written(self) -> str:
-        return " ".join([f"{age}:{socket_id}" for socket_id, age in self.sockets.items()])
+    def add(self, socket_id: str, age: int) -> None:
+        self.sockets = f"{self.sockets} {age}:{socket_id}".lstrip()
+
+    def remove(self, socket_id: str) -> bool:
+        """Take a socket out; False where it is not there."""
+        sockets = self.sockets.split()
+        kept = [one for one in sockets if one.partition(":")[2] != socket_id]
+        self.sockets = " ".join(kept)
+        return len(kept) < len(sockets)
 
 
 _NOBODY = _Person()
@@ -126,8 +134,8 @@ class Presence:
         person = self._people.setdefault(user_id, _Person())
         # Two sockets are never of the same age.
         self._age = max(self._age + 1, time.time_ns() // 1000)
-        self._count += socket_id not in person.sockets
-        person.sockets[socket_id] = self._age
+        self._count += not person.remove(socket_id)
+        person.add(socket_id, self._age)
         if self._is_away:
             self._dirty.add(user_id)
             return []
@@ -140,7 +148,7 @@ class Presence:
     def closed(self, user_id: str, socket_id: str) -> None:
         """Note that a socket of a user's is gone, as often as one likes."""
         person = self._people.get(user_id)
-        if person is None or person.sockets.pop(socket_id, None) is None:
+        if person is None or not person.remove(socket_id):
             return
         self._count -= 1
         if self._is_away or self._is_over:
@@ -176,7 +184,7 @@ class Presence:
     async def _assert_some(self, users: Sequence[str]) -> tuple[list[_Assertion], list[Any]]:
         """Run ASSERT for users, who are dirty where it may not be applied; gives what was answered to what."""
         people = [(user_id, self._people.get(user_id, _NOBODY)) for user_id in users]
-        assertions = [(user_id, person.known, person.written()) for user_id, person in people]
+        assertions = [(user_id, person.known, person.sockets) for user_id, person in people]
         self._dirty.difference_update(users)
         try:
             answers = await self._run(assertions)
@@ -303,7 +311,7 @@ class Presence:
         self._is_over = True
         users = list(self._people.keys() | self._dirty)
         for person in self._people.values():
-            person.sockets.clear()
+            person.sockets = ""
         self._count = 0
         try:
             await self._assert_all(users)

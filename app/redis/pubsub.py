@@ -66,6 +66,8 @@ class Bus:
         self._back_at = -STEADY_AFTER
         # What the pod wants to hear; done where Redis has confirmed it.
         self._channels: dict[str, asyncio.Future[None]] = {}
+        # The first that was done, which stands for all that are: there may be very many.
+        self._confirmed: asyncio.Future[None] | None = None
         # How many confirmations of a channel are under way on this connection: the last one counts.
         self._awaited: dict[str, int] = {}
         # Channels that should have been confirmed by now: without them the bus is suspect.
@@ -264,6 +266,8 @@ class Bus:
         confirmation = self._channels.get(channel)
         if confirmation is not None and not confirmation.done():
             confirmation.set_result(None)
+            self._confirmed = self._confirmed or confirmation
+            self._channels[channel] = self._confirmed
             self._settle(channel)
 
     def _settle(self, channel: str) -> None:

@@ -19,15 +19,15 @@ class Typing:
     def __init__(self, deps: Deps, actor: Actor) -> None:
         self._deps = deps
         self.actor = actor
-        # Where it was started and not stopped; it may have lapsed since.
-        self._started: set[UUID] = set()
+        # Where it was started and not stopped; it may have lapsed since. An empty set is three times as large.
+        self._started: dict[UUID, None] = {}
         self._is_over = False
 
     async def start(self, conversation_id: UUID) -> None:
         """Tell the others, who hear it once however often it is said; raises Forbidden and NotFound."""
         policy.require_write(self.actor)
         if await self._may_be_heard(conversation_id) and not self._is_over:
-            self._started.add(conversation_id)
+            self._started[conversation_id] = None
             self._deps.typists.start(conversation_id, self.actor.user_id, self)
 
     async def _may_be_heard(self, conversation_id: UUID) -> bool:
@@ -49,7 +49,7 @@ class Typing:
     def stop(self, conversation_id: UUID) -> None:
         """Tell the others that it is over, unless another socket of the user goes on."""
         if conversation_id in self._started:
-            self._started.remove(conversation_id)
+            del self._started[conversation_id]
             self._deps.typists.stop(conversation_id, self.actor.user_id, self)
 
     def stop_all(self) -> None:

@@ -5,14 +5,13 @@ import inspect
 from importlib.metadata import version
 
 import engineio
-import jwt
 import pytest
 from engineio.async_socket import AsyncSocket
 from jwt.algorithms import HMACAlgorithm
 from redis._parsers.hiredis import _AsyncHiredisParser
 from redis.asyncio.connection import AbstractConnection, DefaultParser
 
-from app.identity import jws
+from app.identity.tokens import _HS256
 from app.realtime.engineio.engine import Engine
 from app.realtime.engineio.session import Session
 
@@ -20,8 +19,7 @@ HOOKS = [
     (Engine, engineio.AsyncServer, ["generate_id", "_handle_connect"]),
     (Session, AsyncSocket, ["send", "poll", "close", "schedule_ping", "check_ping_timeout"]),
     (Session, AsyncSocket, ["handle_post_request"]),
-    (jws._HS256, HMACAlgorithm, ["prepare_key", "sign"]),
-    (jws._JWS, jwt.PyJWS, ["_decode_base64url_segment"]),
+    (_HS256, HMACAlgorithm, ["prepare_key", "sign"]),
 ]
 
 
@@ -74,9 +72,3 @@ def test_redis_py_keeps_the_transport_and_the_parser_of_a_connection_where_links
     # Without a writer it has nothing to close any more.
     assert "if self._writer:" in inspect.getsource(AbstractConnection._close)
     assert "self._writer is not None" in inspect.getsource(AbstractConnection.is_connected.fget)
-
-
-def test_pyjwt_reads_tokens_by_the_object_that_is_put_in_the_place_of_its_own():
-    assert isinstance(jwt.PyJWT()._jws, jwt.PyJWS)
-    assert "self._jws.decode_complete(" in inspect.getsource(jwt.PyJWT.decode_complete)
-    assert inspect.getsource(jwt.PyJWS._load).count("self._decode_base64url_segment(") == 3

@@ -3,17 +3,15 @@ import hmac
 import json
 import time
 
-import hypothesis
 import jwt
 import pytest
 from clients import token
-from hypothesis import strategies
 from pods import INTERNAL_SECRET, ISSUER, SECRET, until
 
 from app.config.settings import Settings
 from app.config.types import Secret
 from app.contract.errors import Unauthorized
-from app.identity import jws, tokens
+from app.identity import tokens
 from app.identity.actor import Actor
 from app.identity.tokens import TokenVerifier, issue
 
@@ -200,22 +198,6 @@ def test_no_more_tokens_are_remembered_than_there_is_room_for(monkeypatch):
     assert verifier.verify(texts[2]) is actors[2]
     assert verifier.verify(texts[0]) is not actors[0]
     assert verifier.verify(texts[0]) == actors[0]
-
-
-LETTERS = strategies.text("ABgw089-_+/= \n", max_size=12).map(str.encode)
-
-
-@hypothesis.given(
-    LETTERS | strategies.binary(max_size=12) | strategies.binary(max_size=12).map(jws.base64url_encode)
-)
-def test_the_parts_of_a_token_are_read_as_pyjwt_reads_them(segment):
-    def read(reader):
-        try:
-            return reader._decode_base64url_segment(segment, "part")
-        except jwt.DecodeError as error:
-            return str(error)
-
-    assert read(jws._JWS) == read(jwt.PyJWS)
 
 
 def test_refused_tokens_are_logged_by_their_kinds_and_not_one_by_one(caplog):

@@ -76,7 +76,7 @@ class WebSocket(asyncio.Protocol):
         self._engine = engine
         self._session = session
         # What came and is not taken yet, and how much of it there must be before it is looked at.
-        self._unread = bytearray()
+        self._unread: bytearray | bytes = b""
         self._wanted = 0
         # Whether its session wants nothing more for now, and whether others have their turn.
         self._is_held = False
@@ -112,7 +112,7 @@ class WebSocket(asyncio.Protocol):
             self._unread += data
             if self._is_stopped or len(self._unread) < self._wanted:
                 return
-            data, self._unread, self._wanted = bytes(self._unread), bytearray(), 0
+            data, self._unread, self._wanted = bytes(self._unread), b"", 0
         try:
             taken = self._take_frames(data)
         except FrameError as error:
@@ -121,7 +121,7 @@ class WebSocket(asyncio.Protocol):
             self._refuse(frames.INVALID_TEXT)
         else:
             if taken < len(data) and not self._is_over:
-                self._unread += data[taken:]
+                self._unread = bytearray(data[taken:])
 
     def connection_lost(self, _: Exception | None) -> None:
         self._is_lost = True
@@ -183,7 +183,7 @@ class WebSocket(asyncio.Protocol):
 
     def _end(self) -> None:
         self._is_over = True
-        self._unread = bytearray()
+        self._unread = b""
         self._fragments = None
         if self._is_lost:
             self._leave()
