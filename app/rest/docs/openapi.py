@@ -26,8 +26,8 @@ from app.rest.errors import STATUS
 from app.rest.operations import METHODS, Operation, Parameter, operation_of
 
 DESCRIPTION = """\
-Conversations, messages, reactions and receipts, and the internal calls of the host application. What changes is
-told over Socket.IO, on a port of its own, which `/asyncapi.json` describes.
+Conversations, messages, reactions and receipts, and the internal calls of the host application. Changes are sent
+over Socket.IO, on a port of its own; `/asyncapi.json` describes its events.
 
 The host application owns the users: any id that it gives somebody will do, in a token and in `participantIds`
 alike. One that was never synced is that of a user without a profile, who has no `displayName` and no `avatarUrl`.
