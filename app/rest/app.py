@@ -20,7 +20,8 @@ from sanic.server import AsyncioServer
 from app.contract import cors
 from app.observability import tracing
 from app.rest import conversations, health, messages, metrics
-from app.rest.admin import internal
+from app.rest.admin import conversations as all_conversations
+from app.rest.admin import stats, users, webhooks
 from app.rest.connection import HEADER_TIMEOUT, KEEP_ALIVE, Connection, Exchange, Send, ServiceRequest
 from app.rest.docs import asyncapi, openapi, pages
 from app.rest.errors import ErrorAnswers
@@ -104,12 +105,14 @@ def create_app(deps: Deps, state: Health, max_connections: int = MAX_REST) -> Ap
     app.ctx.deps = deps
     app.ctx.health = state
     app.ctx.connections = Connections(lambda: max_connections, "rest_connection")
-    app.ctx.large_bodies = asyncio.Semaphore(internal.BATCHES_AT_ONCE)
+    app.ctx.large_bodies = asyncio.Semaphore(users.BATCHES_AT_ONCE)
     for blueprint in (
         conversations.blueprint,
         messages.blueprint,
-        internal.users_blueprint,
-        internal.admin_blueprint,
+        users.blueprint,
+        all_conversations.blueprint,
+        stats.blueprint,
+        webhooks.blueprint,
         health.blueprint,
         pages.blueprint,
     ):

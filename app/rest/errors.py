@@ -24,7 +24,7 @@ from app.contract.errors import (
     ValidationFailed,
 )
 from app.contract.schemas import ErrorView
-from app.rest.operations import METHODS
+from app.rest.endpoint import METHODS
 
 STATUS = {
     ValidationFailed.code: 400,

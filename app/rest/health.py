@@ -2,7 +2,7 @@
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from app.rest.operations import endpoint
+from app.rest.endpoint import endpoint
 
 blueprint = Blueprint("health", url_prefix="/health")
 

@@ -9,7 +9,7 @@ from sanic import Blueprint, HTTPResponse, Request
 from sanic.response import BaseHTTPResponse
 
 from app.observability import metrics, tracing
-from app.rest.operations import METHODS, endpoint
+from app.rest.endpoint import METHODS, endpoint
 
 # What is no route of ours, or no method of HTTP that we know.
 UNKNOWN = "unknown"

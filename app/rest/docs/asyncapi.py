@@ -19,7 +19,7 @@ from app.contract.schemas import (
     SocketSync,
     SocketTyping,
 )
-from app.rest import payloads
+from app.rest.docs import payloads
 from app.rest.docs.components import Describe, components
 
 DESCRIPTION = """\

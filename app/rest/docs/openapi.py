@@ -22,8 +22,8 @@ from app.contract.errors import (
 )
 from app.contract.schemas import ErrorView
 from app.rest.docs.components import REF, Describe, components
+from app.rest.endpoint import METHODS, Operation, Parameter, operation_of
 from app.rest.errors import STATUS
-from app.rest.operations import METHODS, Operation, Parameter, operation_of
 
 DESCRIPTION = """\
 Conversations, messages, reactions and receipts, and the internal calls of the host application. Changes are sent
@@ -117,8 +117,8 @@ def _place(route: Route) -> tuple[int, str, int]:
 
 
 def _tag(route: Route) -> str:
-    """Give the name of a route's blueprint, which stands between the application's and the handler's."""
-    return str(route.name.split(".")[-2])
+    """Give the tag of a route: how the name of its blueprint begins, which stands before the handler's."""
+    return str(route.name.split(".")[-2]).partition("_")[0]
 
 
 def _kinds(operations: Iterable[Operation]) -> list[Any]:
