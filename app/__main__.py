@@ -11,6 +11,7 @@ from typing import Any
 
 import uvloop
 
+from app import __version__
 from app.config import settings
 from app.config.settings import Settings, SettingsError
 from app.identity import tokens
@@ -52,6 +53,7 @@ def _fail(message: str, status: int) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="chat-service", description="Chat beside your product.")
+    parser.add_argument("--version", action="version", version=__version__, help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:

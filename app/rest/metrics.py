@@ -23,7 +23,7 @@ blueprint = Blueprint("metrics")
 async def read_metrics(_: Request) -> HTTPResponse:
     """Tell what this process counts and measures, for Prometheus.
 
-    With `METRICS_PORT` it is told there and not here.
+    With `METRICS_PORT` the metrics are there and not here.
     """
     return HTTPResponse(metrics.exposition(metrics.SERVER), content_type=metrics.CONTENT_TYPE)
 

@@ -2,9 +2,9 @@
 
 import re
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
+from app import __version__
 from app.contract import events
 from app.contract.schemas import (
     ConnectAuth,
@@ -23,18 +23,18 @@ from app.rest.docs import payloads
 from app.rest.docs.components import Describe, components
 
 DESCRIPTION = """\
-What is said over Socket.IO 5 (Engine.IO 4, the default path and namespace, polling and WebSocket), as
-`socket.io-client` 4 speaks it.
+The events of Socket.IO 5 (Engine.IO 4, the default path and namespace, polling and WebSocket), as
+`socket.io-client` 4 sends and receives them.
 
-A socket connects with `auth: { token }`. Nothing has to be joined: it hears all conversations of its user. Each
-event of a client may carry an acknowledgement callback, which gets `{ ok: true, … }` or `{ ok: false, error }`;
-what failed is told by the `error` event as well.
+A socket connects with `auth: { token }`. Nothing has to be joined: it gets the events of all conversations of its
+user. Each event of a client may carry an acknowledgement callback, which gets `{ ok: true, … }` or
+`{ ok: false, error }`; a failure is sent as an `error` event as well.
 
 Changes of a conversation carry its next `seq`, without a gap: a socket gets each once and in order, and after a
 reconnect `sync` brings what was missed. It takes 200 conversations, and answers with 256 KiB at most: where
 `hasMore` is true, it goes on after the last `seq` that came.
 
-In a group of more than 100 participants nobody hears who types, comes or goes, and `message:read` goes to the
+In a group of more than 100 participants there are no events of typing and presence, and `message:read` goes to the
 reader alone. Limits are those of the default settings."""
 
 CHANNEL = "#/channels/socket"
@@ -110,7 +110,7 @@ def document() -> dict[str, Any]:
     describe, schemas = components(kinds)
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": "Chat service", "version": version("chat-service"), "description": DESCRIPTION},
+        "info": {"title": "Chat service", "version": __version__, "description": DESCRIPTION},
         "defaultContentType": "application/json",
         "servers": {
             "public": {

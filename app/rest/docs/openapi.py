@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterable
 from http import HTTPStatus
-from importlib.metadata import version
 from typing import Annotated, Any
 
 from msgspec import Meta
 from sanic_routing import Route
 
+from app import __version__
 from app.contract.errors import (
     ChatError,
     Conflict,
@@ -26,8 +26,8 @@ from app.rest.endpoint import METHODS, Operation, Parameter, operation_of
 from app.rest.errors import STATUS
 
 DESCRIPTION = """\
-Conversations, messages, reactions and receipts, and the internal calls of the host application. What changes is
-told over Socket.IO, on a port of its own, which `/asyncapi.json` describes.
+Conversations, messages, reactions and receipts, and the internal calls of the host application. Changes are sent
+over Socket.IO, on a port of its own; `/asyncapi.json` describes its events.
 
 The host application owns the users: any id that it gives somebody will do, in a token and in `participantIds`
 alike. One that was never synced is that of a user without a profile, who has no `displayName` and no `avatarUrl`.
@@ -100,7 +100,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
             paths.setdefault(path, {})[method.lower()] = _operation(route, operation, describe)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Chat service", "version": version("chat-service"), "description": DESCRIPTION},
+        "info": {"title": "Chat service", "version": __version__, "description": DESCRIPTION},
         "tags": [{"name": name, "description": description} for name, (description, _) in TAGS.items()],
         "paths": paths,
         "components": {
