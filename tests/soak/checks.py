@@ -130,6 +130,8 @@ def check_webhooks(attempts: Sequence[Attempt], committed: Collection[Subject]) 
 def check_webhook_order(attempts: Sequence[Attempt], faults: Sequence[Window]) -> Found:
     """First attempts of one conversation start in the order of `seq`, each after the one before was done with.
 
+    A worker gives an attempt up some time after it began it, which may be a while before it is noted here.
+
     An attempt of a worker that was killed or frozen may have started without having come here, and what comes
     while this process stands still is noted late, in any order.
     """
@@ -153,7 +155,9 @@ def check_webhook_order(attempts: Sequence[Attempt], faults: Sequence[Window]) -
             if not any(fault.start <= one.at and fault.end >= before.at - 60 for fault in excuses):
                 yield "first attempts start in the order of seq", {"first": before, "then": one}
             continue
-        if before is not None and one.at < min(before.answered_at or one.at, before.at + WEBHOOK_TIMEOUT * 0.9):
+        if before is not None and one.at < min(
+            before.answered_at or one.at, before.at + WEBHOOK_TIMEOUT - NOTED_WITHIN
+        ):
             yield "a first attempt starts after the one before was answered", {"first": before, "then": one}
         last[one.conversation_id] = one
 
