@@ -11,7 +11,7 @@ RUN python3 -m venv /build \
         -r /src/requirements/build.txt \
     && /build/bin/python -m pip --python /opt/venv/bin/python install --no-cache-dir --require-hashes \
         --only-binary :all: -r /src/requirements/prod.txt
-COPY pyproject.toml README.md /src/
+COPY pyproject.toml README.md LICENSE /src/
 COPY app/ /src/app/
 WORKDIR /src
 # The demo master knows no passwords: it is kept out of production.
@@ -25,6 +25,7 @@ ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="chat-service" \
     org.opencontainers.image.description="Chat beside your product: Socket.IO for browsers, REST for the host application" \
+    org.opencontainers.image.licenses="Apache-2.0" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/venv/ /opt/venv/

@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 BENCH := .venv-bench
+DOCS := .venv-docs
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-browser test-chart test-image chart soak soak-models lint check bench bench-full lock clean
+.PHONY: help install run test test-browser test-chart test-image chart soak soak-models docs lint check bench bench-full lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -52,13 +53,23 @@ soak-models: install ## Run the state machines for longer than the tests do
 chart: install ## Renew the table in the chart's README
 	$(BIN)/python helm/readme.py
 
+$(DOCS)/.installed: requirements/docs.txt
+	@test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	@echo "Installing what builds the site of the documentation into $(DOCS) (once)"
+	@$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.txt
+	@touch $@
+
+docs: install $(DOCS)/.installed ## Renew the generated pages of docs/ and build their site, strictly, into site/
+	$(BIN)/python scripts/generate_docs.py
+	$(DOCS)/bin/zensical build --clean --strict
+
 lint: install ## Format check, lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint test test-chart test-browser ## All that CI runs
+check: lint test test-chart test-browser docs ## All that CI runs
 
 $(BENCH)/.installed: requirements/bench.txt pyproject.toml benchmarks/node/package-lock.json
 	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
@@ -81,6 +92,7 @@ lock: install ## Renew the locked versions, with hashes
 	$(LOCK) --upgrade --extra dev --extra test --constraint requirements/dev.txt pyproject.toml -o requirements/test.txt
 	$(LOCK) --upgrade --extra dev --extra bench --constraint requirements/test.txt pyproject.toml -o requirements/bench.txt
 	echo hatchling | $(LOCK) --constraint requirements/dev.txt - -o requirements/build.txt
+	$(LOCK) --upgrade --group docs --constraint requirements/test.txt -o requirements/docs.txt
 
 clean: ## Remove what was installed and the data of `make run`
-	rm -rf $(VENV) $(BENCH) benchmarks/node/node_modules .data .tools
+	rm -rf $(VENV) $(BENCH) $(DOCS) benchmarks/node/node_modules .data .tools .cache site

@@ -11,6 +11,7 @@ from typing import Any
 
 import uvloop
 
+from app import __version__
 from app.config import settings
 from app.config.settings import Settings, SettingsError
 from app.identity import tokens
@@ -52,6 +53,7 @@ def _fail(message: str, status: int) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="chat-service", description="Chat beside your product.")
+    parser.add_argument("--version", action="version", version=__version__, help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
@@ -129,14 +131,14 @@ def _serve(_: argparse.Namespace) -> None:
 
 
 def _worker(_: argparse.Namespace) -> None:
-    from app.webhooks import server  # noqa: PLC0415 - the same
+    from app.webhooks import process  # noqa: PLC0415 - the same
 
     found = Settings.read(os.environ)
     if found.webhook_url is None:
         raise SettingsError(["WEBHOOK_URL: is missing, and the worker has nothing to deliver without it"])
     logs.configure_logging(found.log_level, found.log_format)
     logs.warn_of_weak_secrets(found.weak_secrets())
-    _run(server.work(found))
+    _run(process.work(found))
 
 
 def _migrate(_: argparse.Namespace) -> None:

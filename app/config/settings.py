@@ -1,7 +1,7 @@
 """The settings, read once from the environment.
 
 Every setting is a field of `Settings` whose metadata say how to read it; `Settings.read` reports all that are
-bad or missing at once, and `describe` lists them all for `chat-service config` and the README.
+bad or missing at once, and `describe` lists them all for `chat-service config` and docs/settings.md.
 """
 
 import dataclasses
@@ -195,7 +195,7 @@ def _parse(env: Mapping[str, str], wanted: Mapping[str, Spec]) -> tuple[dict[str
 
 
 def specs() -> dict[str, Spec]:
-    """Every setting by the name of its environment variable, in the order of the README's table."""
+    """Every setting by the name of its environment variable, in the order of docs/settings.md."""
     return {field.name.upper(): field.metadata["spec"] for field in dataclasses.fields(Settings)}
 
 

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterable
 from contextlib import nullcontext
 from contextvars import Token
-from importlib.metadata import version
 from types import TracebackType
 from uuid import uuid4
 
@@ -17,6 +16,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from app import __version__
 from app.observability.tracing import Attributes, Block, Kind
 
 _KINDS: dict[Kind, SpanKind] = {
@@ -61,7 +61,7 @@ class OpenTelemetry:
     def __init__(self) -> None:
         ours = {
             "service.name": "chat-service",
-            "service.version": version("chat-service"),
+            "service.version": __version__,
             "service.instance.id": str(uuid4()),
         }
         # What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say comes before our own.

@@ -130,11 +130,15 @@ class Database:
             try:
                 return await use_case()
             except RolledBackError:
-                token = IS_AGAIN.set(True)
-                try:
-                    return await pool.again(use_case)
-                finally:
-                    IS_AGAIN.reset(token)
+                return await self.serve_again(use_case)
+
+    async def serve_again(self, use_case: Callable[[], Awaitable[_R]]) -> _R:
+        """Do a use-case again, within the deadline that has begun, which others had PostgreSQL roll back."""
+        token = IS_AGAIN.set(True)
+        try:
+            return await pool.again(use_case)
+        finally:
+            IS_AGAIN.reset(token)
 
     def deadline(self) -> "Deadline":
         """Bound what a use-case waits for PostgreSQL; raises ServiceUnavailable when that is away or too slow."""

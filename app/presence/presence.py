@@ -132,7 +132,15 @@ class Presence:
         if self._is_away or self._is_over:
             self._dirty.add(user_id)
         else:
-            self._step.submit((user_id, None))
+            self._step.submit((user_id, None)).add_done_callback(self._on_closed)
+
+    def _on_closed(self, step: asyncio.Future[list[str]]) -> None:
+        """Learn of a step that nobody waits for; where it failed its user is asserted again by `repair`."""
+        error = None if step.cancelled() else step.exception()
+        if isinstance(error, AWAY):
+            self._note_away(error)
+        elif error is not None:
+            _log.error("the presence of a user could not be asserted", exc_info=error)
 
     async def _take_steps(self, steps: list[_Step]) -> list[list[str]]:
         """Assert the sockets of users; gives for each question those that are too many."""

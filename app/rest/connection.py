@@ -9,7 +9,7 @@ import functools
 import re
 import time
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from sanic import Request, Sanic
 from sanic.config import Config
@@ -20,13 +20,12 @@ from sanic.response import BaseHTTPResponse
 from sanic.server import HttpProtocol
 
 from app.contract import cors
-from app.runtime.connections import Connections
 
 HEADER_TIMEOUT = 10
 KEEP_ALIVE = 75
 
 _SEND = b"POST /api/conversations/"
-# A header that says nothing of the connection or of what is to follow.
+# Headers that concern neither the connection nor the body.
 _PLAIN = (
     r"(?!(?i:c(?:ontent-length|onnection(?!: *keep-alive\r\n))|transfer-encoding|expect|upgrade):)"
     r"[0-9A-Za-z!#$%&'*+.^_`|~-]+:[ -~]*\r\n"
@@ -91,10 +90,7 @@ class Exchange(Http):
     def init_for_request(self) -> None:
         """Expect another request: the one before is answered."""
         super().init_for_request()  # type: ignore[no-untyped-call]
-        protocol = cast("Connection", self.protocol)
-        connections: Connections = protocol.app.ctx.connections
-        connections.release(protocol)
-        connections.wait(protocol)
+        self.protocol.app.ctx.connections.finish(self.protocol)
 
     def _take_send(self) -> Send | None:
         """Take a request that sends a message, where all of it has come."""
@@ -143,13 +139,8 @@ class Connection(HttpProtocol):
         """Expect the first request as soon as what begins the others."""
         super().connection_made(transport)  # type: ignore[no-untyped-call]
         self.keep_alive_timeout = HEADER_TIMEOUT
-        if not self._known.enter(self):
+        if not self.app.ctx.connections.enter(self):
             self.evict()
-
-    @property
-    def _known(self) -> Connections:
-        found: Connections = self.app.ctx.connections
-        return found
 
     def evict(self) -> None:
         """End the connection at once, whatever is on its way."""
@@ -167,13 +158,13 @@ class Connection(HttpProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give the place up."""
-        self._known.leave(self)
-        self._known.release(self)
+        self.app.ctx.connections.leave(self)
+        self.app.ctx.connections.release(self)
         super().connection_lost(exc)  # type: ignore[no-untyped-call]
 
     def data_received(self, data: bytes) -> None:
         """Take in what the client sent, where there is room for it."""
-        if not self._known.hold(self, len(data)):
+        if not self.app.ctx.connections.hold(self, len(data)):
             self.evict()
             return
         since = self._time

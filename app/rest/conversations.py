@@ -1,4 +1,4 @@
-"""The routes of conversations."""
+"""Routes of conversations and participants: create, list, show, change, leave, add, remove, events."""
 
 from typing import Annotated
 
@@ -17,8 +17,9 @@ from app.contract.schemas import (
     ReadView,
     UpdateConversation,
 )
-from app.rest.guards import actor_of, answer, body_of, deps_of, key_of, limit_of, query_of, user_id_of
-from app.rest.operations import CURSOR, IDEMPOTENCY_KEY, Limit, Parameter, endpoint
+from app.rest.authentication import actor_of
+from app.rest.endpoint import CURSOR, IDEMPOTENCY_KEY, Limit, Parameter, endpoint
+from app.rest.parameters import answer, body_of, deps_of, key_of, limit_of, query_of, user_id_of
 from app.usecases import catchup, conversations, participants, presence, receipts
 
 blueprint = Blueprint("conversations", url_prefix="/api/conversations")

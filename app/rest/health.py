@@ -1,8 +1,8 @@
-"""Liveness and readiness."""
+"""Health checks of the REST listener: liveness and readiness."""
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from app.rest.operations import endpoint
+from app.rest.endpoint import endpoint
 
 blueprint = Blueprint("health", url_prefix="/health")
 

@@ -1,4 +1,4 @@
-"""The routes of messages, reactions and receipts."""
+"""Routes of messages: send, history, edit, delete, reactions, read receipts."""
 
 from urllib.parse import unquote
 
@@ -8,8 +8,9 @@ from sanic import Blueprint, HTTPResponse, Request
 from app.contract import ids
 from app.contract.errors import Conflict, ValidationFailed
 from app.contract.schemas import AddReaction, EditMessage, MessagePage, MessageView, ReadView, SendMessage
-from app.rest.guards import actor_of, answer, body_of, deps_of, key_of, limit_of, query_of, sender_of
-from app.rest.operations import IDEMPOTENCY_KEY, Limit, Parameter, endpoint
+from app.rest.authentication import actor_of, sender_of
+from app.rest.endpoint import IDEMPOTENCY_KEY, Limit, Parameter, endpoint
+from app.rest.parameters import answer, body_of, deps_of, key_of, limit_of, query_of
 from app.usecases import messages, reactions, receipts
 
 blueprint = Blueprint("messages", url_prefix="/api")
@@ -60,7 +61,7 @@ async def list_messages(request: Request, conversation_id: str) -> HTTPResponse:
 @blueprint.patch("/messages/<message_id:str>")
 @endpoint(body=EditMessage, answers={200: MessageView}, errors=(Conflict,))
 async def edit_message(request: Request, message_id: str) -> HTTPResponse:
-    """Change what a message says.
+    """Change the content of a message.
 
     Only its author may; one that was deleted stays so.
     """

@@ -1,4 +1,4 @@
-"""`/metrics`, where it has no port of its own, and what is counted of every call."""
+"""`GET /metrics` of the REST listener, and the metrics of each call."""
 
 import functools
 import re
@@ -9,7 +9,7 @@ from sanic import Blueprint, HTTPResponse, Request
 from sanic.response import BaseHTTPResponse
 
 from app.observability import metrics, tracing
-from app.rest.operations import METHODS, endpoint
+from app.rest.endpoint import METHODS, endpoint
 
 # What is no route of ours, or no method of HTTP that we know.
 UNKNOWN = "unknown"
@@ -23,7 +23,7 @@ blueprint = Blueprint("metrics")
 async def read_metrics(_: Request) -> HTTPResponse:
     """Tell what this process counts and measures, for Prometheus.
 
-    With `METRICS_PORT` it is told there and not here.
+    With `METRICS_PORT` the metrics are there and not here.
     """
     return HTTPResponse(metrics.exposition(metrics.SERVER), content_type=metrics.CONTENT_TYPE)
 

@@ -61,6 +61,12 @@ class Connections:
         if one in self._all:
             self._waiting[one] = None
 
+    def finish(self, one: Holder) -> None:
+        """Know that a connection has answered all that it read: it holds nothing, and waits."""
+        self._held_bytes -= self._held.pop(one, 0)
+        if one in self._all:
+            self._waiting[one] = None
+
     def work(self, one: Holder) -> None:
         """Note that a connection has a request that is being answered."""
         self._waiting.pop(one, None)

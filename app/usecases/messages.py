@@ -39,7 +39,12 @@ async def send_message(deps: Deps, actor: Actor, conversation_id: UUID, command:
     """
     await admit_sender(deps, actor)
     outgoing = Outgoing(deps, actor, conversation_id, command)
-    sent = await outgoing.sent()
+    done = outgoing.sent()
+    try:
+        sent = await done
+    except BaseException:
+        outgoing.abandon()
+        raise
     return (await outgoing.find(), False) if sent is None else (sent, True)
 
 
@@ -87,8 +92,8 @@ class Outgoing(Submission):
             error = failure
         self._observer(sent, None if error is None else database.unavailable(error))
 
-    async def sent(self) -> Raw | None:
-        """Wait until it is stored and announced; None where it was not stored now."""
+    def sent(self) -> asyncio.Future[Raw | None]:
+        """Have it stored and announced, as `submit` does; gives None where it was not stored now."""
         done: asyncio.Future[Raw | None] = asyncio.get_running_loop().create_future()
 
         def observe(sent: Raw | None, error: Exception | None) -> None:
@@ -100,10 +105,7 @@ class Outgoing(Submission):
                 done.set_exception(error)
 
         self.submit(observe)
-        try:
-            return await done
-        finally:
-            self.abandon()
+        return done
 
     def announce(self, stored: Stored) -> Raw:
         """Tell of a message that is committed; what ends a hiding is preceded by `conversation:new`."""

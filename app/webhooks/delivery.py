@@ -1,4 +1,4 @@
-"""One attempt: what is due is put into words, signed, posted, and the answer judged."""
+"""Delivery of a webhook, one attempt: build the payload, sign it, post it, and judge the answer."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ from app.observability import tracing
 from app.postgres.store import Row
 from app.runtime.batching import Batcher
 from app.webhooks import payload, queue, signing
-from app.webhooks.posting import NoAnswerError, Poster
+from app.webhooks.http_client import NoAnswerError, Poster
 from app.webhooks.retry import read_retry_after
 from app.webhooks.signing import Keys, Signed
 
@@ -27,7 +27,7 @@ UNAUTHORIZED = 401
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of an attempt; without a `status` there was no answer."""
+    """The outcome of an attempt; without a `status` there was no answer."""
 
     status: int | None
     error: str | None = None

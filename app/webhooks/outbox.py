@@ -1,4 +1,4 @@
-"""What the master is to be told: written in the transaction of the change, sent by the worker.
+"""The outbox: webhooks are written in the transaction of the change, and posted by the worker.
 
 Only use-cases append. Nothing is written where there is no WEBHOOK_URL. For a message that is sent there is no
 statement here: `store.SEND` writes that row too.
@@ -75,7 +75,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """Something in a conversation that the master is to be told; `data` never says what a message says."""
+    """A webhook about a conversation; `data` never holds the content of a message."""
 
     event: str
     seq: int
@@ -94,7 +94,7 @@ class Outbox:
         self._waking = False
 
     async def append(self, conversation_id: UUID, webhooks: Sequence[Webhook]) -> None:
-        """Write what the master is to be told, in the transaction that is open."""
+        """Write webhooks in the transaction that is open."""
         if not self.is_on or not webhooks:
             return
         await store.rows(
@@ -111,7 +111,7 @@ class Outbox:
         )
 
     async def append_presence(self, changes: Sequence[PresenceChange]) -> None:
-        """Write who came and went; the same transition twice is one, and of a user's the newest counts."""
+        """Write presence webhooks; of each user only the newest transition is kept."""
         if not self.is_on:
             return
         newest = {change.user_id: change for change in sorted(changes, key=lambda change: change.number)}.values()
@@ -128,7 +128,7 @@ class Outbox:
         self.wake()
 
     def wake(self) -> None:
-        """Have the worker look, soon after the commit."""
+        """Wake the worker, soon after the commit."""
         if self.is_on and not self._waking:
             self._waking = True
             asyncio.get_running_loop().call_later(WAKE_PAUSE, self._publish)
@@ -156,7 +156,7 @@ class Outbox:
 
 
 async def show_forever(redis: Redis) -> None:
-    """Show all pods that a worker runs."""
+    """Show all pods that a worker runs, by a key in Redis that expires."""
     while True:
         try:
             await redis.set(_SEEN, "1", ex=MISSED_AFTER)

@@ -1,4 +1,4 @@
-"""What a webhook says: a row of the outbox, and the message as it is now, become JSON.
+"""Payloads of webhooks: the JSON of a row of the outbox, with the message as it is now.
 
 A JavaScript `JSON.stringify(JSON.parse(body))` gives the same bytes back, because that is what the master's
 handler verifies: no spaces, names that are no numbers, no escapes but those that JSON.stringify makes.
@@ -35,7 +35,7 @@ def time(row: Row) -> bytes:
 
 def data(row: Row) -> bytes:
     """Give `data` as JSON."""
-    return encode(_SAYING[row["event"]](row))
+    return encode(_DATA[row["event"]](row))
 
 
 def _message_created(row: Row) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _presence(row: Row) -> dict[str, Any]:
     return {"userId": row["user_id"], "at": timestamp(row["created_at"]), "transition": row["seq"]}
 
 
-_SAYING = {
+_DATA = {
     events.MESSAGE_CREATED: _message_created,
     events.MESSAGE_REMOVED: _message_deleted,
     events.CONVERSATION_CREATED: _conversation_created,

@@ -1,4 +1,4 @@
-"""The worker's side of the outbox: claim, renew, settle, in few statements.
+"""The queue of webhooks in PostgreSQL: claim, renew, settle and release, in few statements.
 
 A claimed row is held by a lease: its `due_at` is the lease's end, and `lease` says which claim it was. First
 attempts are claimed lane by lane, a lane being one conversation: its first new row stands for all of it. Rows of

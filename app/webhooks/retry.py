@@ -1,4 +1,4 @@
-"""When a webhook is tried again: pure functions."""
+"""Retry schedule of webhooks: jitter, `Retry-After`, and when a webhook is dead; pure functions."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

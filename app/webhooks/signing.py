@@ -1,4 +1,4 @@
-"""What the master can verify: two kinds of signatures over what is sent.
+"""Signatures of webhooks: `X-Webhook-Signature` and Standard Webhooks.
 
 The plain kind: `X-Webhook-Signature: sha256=<hex>` over the whole body, and the same over
 `{ event, timestamp, data }` inside it. And that of Standard Webhooks 1.0.0 (https://www.standardwebhooks.com):

@@ -1,12 +1,12 @@
-"""The webhook worker: claims what is due, has it sent, settles what came of it.
+"""The webhook worker: it claims rows of the outbox that are due, posts them, and settles the outcomes.
 
     claim ──▶ lanes ──▶ senders of first attempts ──┐
       ▲  └──▶ retries ▶ senders of retries ─────────┴──▶ outcomes ──▶ settle ──▶ wakes the claim
 
-A lane is what one conversation has to say, sent by one sender, one after the other; the first failure gives the
-rest of it back, so that a conversation for which the master hangs holds a sender for one attempt at a time.
-Retries have senders of their own, which first attempts need not wait for. PostgreSQL is the truth, Redis only
-wakes: a worker that dies leaves leases that end.
+A lane is the webhooks of one conversation, posted by one sender in order. After a failure the rest of the lane is
+released: a conversation for which the master hangs occupies one sender for one attempt at a time. Retries have
+senders of their own, and first attempts never wait for them. The state is in PostgreSQL; Redis only wakes workers.
+The leases of a worker that dies expire, and another worker claims their rows.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from app.runtime.supervisor import Supervisor
 from app.webhooks import queue
 from app.webhooks.breaker import Breaker
 from app.webhooks.delivery import Outcome, Sender
-from app.webhooks.holding import Holding
+from app.webhooks.leases import Leases
 from app.webhooks.payload import webhook_id
 from app.webhooks.queue import RETRIES_OF_A_LANE, Settled
 from app.webhooks.retry import next_delay
@@ -41,7 +41,7 @@ LANES_AT_ONCE = 2 * FIRST_SENDERS
 RETRIES_AT_ONCE = 2 * RETRY_SENDERS
 POLL_INTERVAL = 0.5
 PROBE_INTERVAL = 1.0
-# So long a claim that found something waits for more to go with it.
+# The pause after a claim that found rows, in seconds, so that the next one finds several.
 CLAIM_PAUSE = 0.03
 CLEANING_INTERVAL = 10.0
 CLEANED_AT_ONCE = 1000
@@ -62,19 +62,19 @@ class Worker:
         self._retries: asyncio.Queue[list[Row]] = asyncio.Queue()
         # How many retries of each lane are under way.
         self._retrying: Counter[Any] = Counter()
-        # Behind what the last claims took, or looked at.
+        # Where the next claims start: behind the lanes and the due times of the last ones.
         self._after = _START
         self._due_after: datetime | None = None
-        self._news = asyncio.Event()
-        self._holding = Holding(self._news.set)
+        self._wakeup = asyncio.Event()
+        self._leases = Leases(self._wakeup.set)
         self._claiming = asyncio.Lock()
         self._draining = False
 
     def start(self, supervisor: Supervisor, known: Database) -> None:
         """Start the loops; those that begin with PostgreSQL wait for it."""
         supervisor.loop("claim", lambda: known.when_there(self._claim_forever), AWAY)
-        supervisor.loop("settle", self._holding.settle_forever, AWAY)
-        supervisor.loop("renew", self._holding.renew_forever, AWAY)
+        supervisor.loop("settle", self._leases.settle_forever, AWAY)
+        supervisor.loop("renew", self._leases.renew_forever, AWAY)
         supervisor.loop("clean", lambda: known.when_there(self._clean_forever), AWAY)
         supervisor.loop("measure", lambda: known.when_there(_measure_forever), AWAY)
         for _ in range(FIRST_SENDERS):
@@ -83,22 +83,22 @@ class Worker:
             supervisor.loop("retry", lambda: self._send_forever(self._retries))
 
     def wake(self, *_: Any) -> None:
-        """Look at once for what is due."""
-        self._news.set()
+        """Claim at once, without waiting for the next poll."""
+        self._wakeup.set()
 
     async def drain(self) -> None:
-        """Claim no more, finish what is under way, and give back the rest."""
+        """Stop claiming, finish the attempts that are under way, and release the other rows."""
         self._draining = True
-        # A claim that is under way still brings what has to be given back.
+        # A claim that is under way still brings rows that have to be released.
         async with self._claiming:
             pass
         await self._lanes.join()
         await self._retries.join()
-        await self._holding.settle()
+        await self._leases.settle()
 
     async def _claim_forever(self) -> None:
         while True:
-            self._news.clear()
+            self._wakeup.clear()
             async with self._claiming:
                 found = not self._draining and await (self._probe() if self._breaker.is_open else self._claim())
             if self._breaker.is_open:
@@ -108,7 +108,7 @@ class Worker:
             else:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(POLL_INTERVAL):
-                        await self._news.wait()
+                        await self._wakeup.wait()
 
     async def _claim(self) -> bool:
         """Claim lanes and retries; True where there may be more."""
@@ -122,7 +122,7 @@ class Worker:
     async def _claim_lanes(self, most: int) -> bool:
         after = self._after
         lanes: dict[UUID, list[Row]] = {}
-        for row in await self._holding.hold(queue.claim_lanes(after, most)):
+        for row in await self._leases.claim(queue.claim_lanes(after, most)):
             lanes.setdefault(row["conversation_id"], []).append(row)
         for lane in lanes.values():
             self._lanes.put_nowait(lane)
@@ -131,7 +131,7 @@ class Worker:
         return bool(lanes) or after != _START
 
     async def _claim_retries(self) -> bool:
-        rows = await self._holding.hold(self._claim_due(RETRIES_AT_ONCE))
+        rows = await self._leases.claim(self._claim_due(RETRIES_AT_ONCE))
         for row in rows:
             self._retrying[_lane(row)] += 1
             self._retries.put_nowait([row])
@@ -144,9 +144,9 @@ class Worker:
         return rows
 
     async def _probe(self) -> bool:
-        """Try whether the master is there again, with one delivery that is due."""
-        rows = await self._holding.hold(self._claim_due(1))
-        rows = rows or await self._holding.hold(queue.claim_lanes(self._after, 1, 1))
+        """Probe the master with one delivery that is due, while the circuit breaker is open."""
+        rows = await self._leases.claim(self._claim_due(1))
+        rows = rows or await self._leases.claim(queue.claim_lanes(self._after, 1, 1))
         self._after = rows[0]["conversation_id"] or _START if rows else _START
         for row in rows:
             await self._attempt(row)
@@ -163,35 +163,35 @@ class Worker:
                     self._retrying -= Counter(_lane(row) for row in rows)
 
     async def _send(self, rows: Sequence[Row]) -> None:
-        """Send what a lane has to say, up to the first failure."""
+        """Post the webhooks of a lane in order, up to the first failure."""
         for place, row in enumerate(rows):
             if not self._may_send(row):
-                self._holding.give_back(rows[place:])
+                self._leases.release(rows[place:])
                 return
             if not await self._attempt(row):
-                self._holding.give_back(rows[place + 1 :])
+                self._leases.release(rows[place + 1 :])
                 return
 
     def _may_send(self, row: Row) -> bool:
-        """Tell whether a row is still ours to send."""
-        is_ours: bool = row["held_until"] > time.monotonic()
+        """Tell whether this worker still holds the lease of a row, and may post it."""
+        is_ours: bool = row["leased_until"] > time.monotonic()
         return is_ours and not self._draining and not self._breaker.is_open
 
     async def _attempt(self, row: Row) -> bool:
-        """Send a webhook and note what came of it; False where it was not delivered."""
+        """Post a webhook and record the outcome; False where it was not delivered."""
         try:
             outcome = await self._sender.attempt(row)
         except AWAY as error:
             _log.warning("PostgreSQL is away: %s", str(error) or type(error).__name__)
-            self._holding.give_back([row])
+            self._leases.release([row])
             return False
         except Exception:  # noqa: BLE001 - it is logged, and nothing else may suffer from it
-            # Else it would be held, and hold up its conversation, for ever.
+            # Otherwise its lease would be renewed for ever, and its conversation would wait for ever.
             _log.exception("the webhook %s cannot be sent", webhook_id(row))
             outcome = Outcome(None, "an unexpected error, see the log of the worker")
         else:
             self._judge(row, outcome)
-        self._note(row, outcome)
+        self._record(row, outcome)
         return outcome.is_delivered
 
     def _judge(self, row: Row, outcome: Outcome) -> None:
@@ -207,12 +207,12 @@ class Worker:
         elif was_open and not self._breaker.is_open:
             _log.warning("the master takes webhooks again")
 
-    def _note(self, row: Row, outcome: Outcome) -> None:
+    def _record(self, row: Row, outcome: Outcome) -> None:
         state, delay = self._next(row, outcome)
         if state == "dead":
             metrics.WEBHOOK_DEAD.inc()
             _log.error("the webhook %s (%s) is dead: %s", webhook_id(row), row["event"], outcome.error)
-        self._holding.note(Settled(row, state, delay, outcome.status, outcome.error))
+        self._leases.settle_soon(Settled(row, state, delay, outcome.status, outcome.error))
 
     def _next(self, row: Row, outcome: Outcome) -> tuple[str, float]:
         """Decide what becomes of a webhook: its state, and the seconds until the next attempt."""
@@ -226,7 +226,7 @@ class Worker:
         return ("dead", 0.0) if delay is None else ("due", delay)
 
     async def _clean_forever(self) -> None:
-        """Give up on what is too old, and forget what was delivered long ago."""
+        """Mark webhooks that are too old as dead, and delete those that were delivered long ago."""
         while True:
             metrics.WEBHOOK_DEAD.inc(await queue.expire())
             before = ids.first_of(time.time() - self._settings.webhook_retention_days * 86_400)
@@ -236,7 +236,7 @@ class Worker:
 
 
 async def _measure_forever() -> None:
-    """Tell the metrics how much waits, and for how long."""
+    """Measure the backlog: how many webhooks are pending, and the age of the oldest."""
     while True:
         pending, oldest = await queue.backlog()
         metrics.WEBHOOK_PENDING.set(pending)
@@ -245,6 +245,6 @@ async def _measure_forever() -> None:
 
 
 def _lane(row: Row) -> Hashable:
-    """Tell what a webhook is in line with: its conversation, or the user whose presence it tells."""
+    """Give the lane of a webhook: its conversation, or the user whose presence it is about."""
     lane: Hashable = row["conversation_id"] or row["user_id"]
     return lane

@@ -68,13 +68,6 @@ def test_every_command_that_is_run_is_one_of_the_service():
     assert run_by_chart <= known
 
 
-def test_the_chart_has_the_version_of_the_service():
-    version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    assert str(chart["appVersion"]) == version
-    assert f"ARG VERSION={version}\n" in DOCKERFILE
-
-
 def test_the_readme_has_the_values_as_they_are():
     text = (CHART / "README.md").read_text()
     values = (CHART / "values.yaml").read_text()

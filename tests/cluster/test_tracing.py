@@ -277,7 +277,7 @@ async def test_what_cannot_be_had_is_named_at_start(servers, name, value):
 async def test_where_it_is_off_neither_tracer_nor_exporter_is_imported():
     # Libraries of ours import requests, and OpenTelemetry's API and metrics, wherever they are installed.
     names = "{'app.observability.otel', 'opentelemetry.sdk.trace', 'opentelemetry.exporter'}"
-    script = f"import sys, app.__main__, app.server; print({names} & sys.modules.keys())"
+    script = f"import sys, app.__main__, app.process.server; print({names} & sys.modules.keys())"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
     said, _ = await process.communicate()
     assert said.decode().strip() == "set()"

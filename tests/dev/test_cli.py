@@ -202,7 +202,7 @@ def test_a_migration_ends_at_sigterm_by_a_handler_of_its_own_as_process_1_needs(
 
 
 def test_migrate_gives_up_in_the_end(folder):
-    hurried = "from app import __main__, migrating; migrating.PATIENCE, migrating.RETRY = 1, 0.3; __main__.main()"
+    hurried = "from app.__main__ import main, migrate; migrate.PATIENCE, migrate.RETRY = 1, 0.3; main()"
     url = f"postgresql://chat:hush-hush@127.0.0.1:{free_port()}/chat"
     early = Command(folder, ("-c", hurried, "migrate"), {"DATABASE_URL": url, "LOG_FORMAT": "text"})
     assert early.ends(20) == 1

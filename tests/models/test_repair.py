@@ -4,6 +4,7 @@ import pytest
 from world import DIRECT, GROUP
 
 from app.delivery import repair
+from app.messages import event_log
 
 
 def say(world, count):
@@ -33,6 +34,27 @@ def test_a_gap_is_read_in_parts_and_between_two_of_them_what_is_live_goes_on(wor
         turns.append(len(delivered) - before)
     assert sum(turns) == 20
     assert max(turns) <= repair.ROWS_AT_ONCE
+
+
+def test_no_more_rooms_are_read_at_once_than_the_bound_and_all_are_read(world, monkeypatch):
+    monkeypatch.setattr("app.delivery.repair.ROOMS_AT_ONCE", 1)
+    world.connect("ben")
+    world.finish("connect")
+    asked = []
+    read = event_log.changes_after
+
+    async def changes_after(positions, most):
+        asked.append(set(positions))
+        return await read(positions, most)
+
+    monkeypatch.setattr(event_log, "changes_after", changes_after)
+    say(world, 3)
+    world.finish("look")
+    world.finish("fill")
+    assert {len(rooms) for rooms in asked} == {1}
+    assert set().union(*asked) == {GROUP, DIRECT}
+    (socket,) = world.sockets
+    assert socket.heard == {GROUP: 3, DIRECT: 3}
 
 
 def test_a_part_that_fails_takes_nothing_of_the_others_with_it(world):

@@ -80,7 +80,7 @@ class Simulated:
 
     @property
     def held(self) -> list[store.Row]:
-        return list(self.real._holding._held.values())
+        return list(self.real._leases._leased.values())
 
     async def claim(self) -> None:
         real = self.real
@@ -255,12 +255,12 @@ class Lanes(RuleBasedStateMachine):
         self.run(self.written_by(self.workers[which], work))
 
     async def written_by(self, worker, work):
-        holding = worker.real._holding
+        leases = worker.real._leases
         with suppress(ConnectionResetError):
-            await (holding.settle() if work == "settle" else self.renew(holding))
+            await (leases.settle() if work == "settle" else self.renew(leases))
         await self.turn()
 
-    async def renew(self, holding):
+    async def renew(self, leases):
         with pytest.MonkeyPatch.context() as patch:
 
             async def at_once(_):
@@ -269,14 +269,14 @@ class Lanes(RuleBasedStateMachine):
                 patched.append(True)
 
             patched: list[bool] = []
-            patch.setattr("app.webhooks.holding.asyncio.sleep", at_once)
+            patch.setattr("app.webhooks.leases.asyncio.sleep", at_once)
             with suppress(InterruptedError):
-                await holding.renew_forever()
+                await leases.renew_forever()
 
     def stall_past_the_lease(self, which):
         worker = self.workers[which]
         for row in worker.held:
-            row["held_until"] = 0.0
+            row["leased_until"] = 0.0
         self.lose(self.run(store.rows(STALL, [row["lease"] for row in worker.held])))
 
     def kill(self, which):
@@ -293,7 +293,7 @@ class Lanes(RuleBasedStateMachine):
     def lose(self, rows):
         lost = {row["id"] for row in rows}
         for attempt in self.in_flight:
-            attempt.lost = attempt.lost or attempt.row["id"] in lost or attempt.row["held_until"] == 0.0
+            attempt.lost = attempt.lost or attempt.row["id"] in lost or attempt.row["leased_until"] == 0.0
 
     # What must hold
 

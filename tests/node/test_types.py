@@ -4,6 +4,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import pages
+import pytest
 from npm_client import FOLDER, NODE
 
 from app.contract import events
@@ -13,8 +15,7 @@ CLIENT = Path(__file__).parents[2] / "app" / "dev" / "page" / "client"
 TYPES = (CLIENT / "chat-client.d.ts").read_text()
 OPTIONS = ["--noEmit", "--strict", "--exactOptionalPropertyTypes", "--target", "es2022", "--module", "nodenext"]
 OPTIONS += ["--types", "", "--lib", "es2022,dom"]
-README = (Path(__file__).parents[2] / "README.md").read_text()
-# What the example takes for granted.
+# What the examples take for granted.
 OF_THE_READER = """
 declare const fetchToken: () => Promise<string>;
 declare const showState: (state: string) => void;
@@ -51,8 +52,9 @@ def test_the_compiler_accepts_what_is_right_and_nothing_else(node_modules):
     assert problems(node_modules, "types.ts") == ""
 
 
-def test_the_compiler_accepts_the_example_of_the_readme(node_modules, tmp_path):
-    example = re.search(r"with chat-client.js$.*?^```javascript\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)[1]
+@pytest.mark.parametrize("page", ["README.md", "docs/frontend-chat-client.md"])
+def test_the_compiler_accepts_the_example(node_modules, tmp_path, page):
+    (example,) = pages.code(page, "javascript")
     example = example.replace("./client/", f"{CLIENT}/")
     (tmp_path / "package.json").write_text('{"type": "module"}')
     (tmp_path / "example.ts").write_text(OF_THE_READER + example)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import asyncpg
 import hypothesis
+import pages
 import pytest
 import schemathesis
 from documents import references, resolve
@@ -27,7 +28,6 @@ from app.rest.errors import STATUS
 from app.runtime.health import Health
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
 TYPES = (ROOT / "app/dev/page/client/chat-client.d.ts").read_text()
 
 APP = create_app(
@@ -73,7 +73,7 @@ def test_the_codes_of_errors_are_the_same_closed_list_everywhere():
         DOCUMENT["components"]["schemas"]["Error"]["properties"]["code"]["enum"],
         APP.ctx.asyncapi["components"]["schemas"]["ErrorEvent"]["properties"]["code"]["enum"],
         re.findall(r"'(\w+)'", TYPES.split("type ServiceErrorCode =")[1].split(";")[0]),
-        re.findall(r"`([A-Z_]+)`", README.split("The codes:")[1].split(".")[0]),
+        re.findall(r"`([A-Z_]+)`", pages.page("docs/concepts.md").split("The codes:")[1].split(".")[0]),
     ]
     assert {frozenset(codes) for codes in found} == {frozenset(STATUS)}
 

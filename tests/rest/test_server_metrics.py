@@ -1,8 +1,8 @@
 """What a server tells Prometheus: that it moves with what happens, and says nothing of anybody."""
 
 import re
-from pathlib import Path
 
+import pages
 import pytest
 from clients import ear
 from pods import free_port, pods, until
@@ -10,7 +10,7 @@ from scraping import read, scrape, series
 
 from app.observability import metrics
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+PAGE = pages.page("docs/observability.md")
 
 
 def grown(before, after, *series):
@@ -119,8 +119,8 @@ async def test_they_have_a_port_of_their_own_where_one_is_set(servers, tmp_path,
             assert answer.status == 404
 
 
-def test_the_readme_lists_them_all():
-    rows = re.findall(r"^\| `(chat_\w+)(?:\{([\w,]+)\})?` \| (\w+) \| (\w+) \|", README, re.MULTILINE)
+def test_the_documentation_lists_them_all():
+    rows = re.findall(r"^\| `(chat_\w+)(?:\{([\w,]+)\})?` \| (\w+) \| (\w+) \|", PAGE, re.MULTILINE)
     known = {metrics.SERVER: "server", metrics.WORKER: "worker"}
     expected = {}
     for registry, process in known.items():
@@ -131,8 +131,8 @@ def test_the_readme_lists_them_all():
     assert {name: (kind, process) for name, _, kind, process in rows} == expected
 
 
-def test_the_readme_names_the_labels():
-    rows = re.findall(r"^\| `(chat_\w+)(?:\{([\w,]+)\})?` \|", README, re.MULTILINE)
+def test_the_documentation_names_the_labels():
+    rows = re.findall(r"^\| `(chat_\w+)(?:\{([\w,]+)\})?` \|", PAGE, re.MULTILINE)
     found = {
         metric._name + ("_total" if metric._type == "counter" else ""): ",".join(metric._labelnames)
         for metric in vars(metrics).values()

@@ -1,4 +1,7 @@
-"""Soak the service: mixed work under random faults, every promise checked; exit code 1 on any violation."""
+"""Soak the service: mixed work under random faults, every promise checked; exit code 1 on any violation.
+
+Where the soak itself fails, which says nothing about the service, the exit code is 2.
+"""
 
 import argparse
 import asyncio
@@ -10,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from soak import checks
+from soak.control import HarnessError, causes
 from soak.faults import Faults
 from soak.final import Final
 from soak.journal import Journal
@@ -34,15 +38,19 @@ def main() -> None:
     folder.chmod(0o711)
     print(f"Seed {seed}; logs in {folder}", flush=True)
     journal = Journal(folder)
+    is_broken = False
     try:
         asyncio.run(soak(journal, options.seconds, seed))
+    except* HarnessError as errors:
+        is_broken = True
+        print(f"The harness fails, not the service: {causes(errors)}. Seed {seed}. Logs: {folder}", flush=True)
     finally:
         journal.close()
         for name in ("postgres", "valkey"):
             shutil.rmtree(folder / name, ignore_errors=True)
-        if not (journal.violations or options.keep or sys.exc_info()[0]):
+        if not (is_broken or journal.violations or options.keep or sys.exc_info()[0]):
             shutil.rmtree(folder)
-    sys.exit(1 if journal.violations else 0)
+    sys.exit(2 if is_broken else 1 if journal.violations else 0)
 
 
 async def soak(journal: Journal, seconds: float, seed: int) -> None:

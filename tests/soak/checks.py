@@ -7,13 +7,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from soak.journal import Send, Window
+from soak.journal import HARNESS, Send, Window
 from soak.master import Attempt, Subject
 
 Found = Iterator[tuple[str, dict[str, Any]]]
 Place = tuple[str, str]
 
 WEBHOOK_TIMEOUT = 3.0
+# Seconds in which what came while this process stood still is noted afterwards.
+NOTED_WITHIN = 1.0
 ERRORS = ('"level":"ERROR"', '"level":"CRITICAL"', "Traceback (most recent call last)")
 # RSS of a pod that has warmed up may grow by this much, in bytes.
 MEMORY_BOUND = 64 << 20
@@ -128,8 +130,12 @@ def check_webhooks(attempts: Sequence[Attempt], committed: Collection[Subject]) 
 def check_webhook_order(attempts: Sequence[Attempt], faults: Sequence[Window]) -> Found:
     """First attempts of one conversation start in the order of `seq`, each after the one before was done with.
 
-    An attempt of a worker that was killed or frozen may have started without having come here.
+    A worker gives an attempt up some time after it began it, which may be a while before it is noted here.
+
+    An attempt of a worker that was killed or frozen may have started without having come here, and what comes
+    while this process stands still is noted late, in any order.
     """
+    stood_still = [fault for fault in faults if fault.target == HARNESS]
     excuses = [
         fault for fault in faults if fault.target.startswith("worker") and fault.kind in {"SIGKILL", "SIGSTOP"}
     ]
@@ -140,11 +146,18 @@ def check_webhook_order(attempts: Sequence[Attempt], faults: Sequence[Window]) -
             continue
         seen.add(one.id)
         before = last.get(one.conversation_id)
+        if before is not None and any(
+            fault.start <= one.at and fault.end >= before.at - NOTED_WITHIN for fault in stood_still
+        ):
+            last[one.conversation_id] = max(before, one, key=lambda attempt: attempt.seq)
+            continue
         if before is not None and one.seq < before.seq:
             if not any(fault.start <= one.at and fault.end >= before.at - 60 for fault in excuses):
                 yield "first attempts start in the order of seq", {"first": before, "then": one}
             continue
-        if before is not None and one.at < min(before.answered_at or one.at, before.at + WEBHOOK_TIMEOUT * 0.9):
+        if before is not None and one.at < min(
+            before.answered_at or one.at, before.at + WEBHOOK_TIMEOUT - NOTED_WITHIN
+        ):
             yield "a first attempt starts after the one before was answered", {"first": before, "then": one}
         last[one.conversation_id] = one
 

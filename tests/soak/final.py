@@ -2,18 +2,20 @@
 
 import asyncio
 import signal
+import time
 from typing import Any
 
-import asyncpg
 from pods import Pod
 
 from app.contract import ids
 from soak import checks
 from soak.checks import Stored
 from soak.connection import AWAY
+from soak.control import Database
 from soak.journal import Journal
 from soak.model import Json, Room, difference
-from soak.within import within
+from soak.person import Person
+from soak.within import RESUMED_WITHIN, within
 from soak.work import Work
 from soak.world import World
 
@@ -39,6 +41,10 @@ WHERE application_name = 'chat-service' AND (
 """
 
 
+class UnansweredError(Exception):
+    """A pod goes on refusing what it should serve now."""
+
+
 class Final:
     """Everything that is looked at when the faults are over."""
 
@@ -53,11 +59,14 @@ class Final:
             process = member.process.process
             if process is not None and process.returncode is not None:
                 self._journal.violation("a process goes on", process=member.name, code=process.returncode)
-                await member.process.start(ready=False)
+                try:
+                    await member.process.start(ready=False)
+                except AssertionError as error:
+                    self._journal.violation("a process starts", process=member.name, log=str(error)[-500:])
         await within(self._journal, READY_WITHIN, "every process is ready", self._not_ready)
         await within(self._journal, CONNECTED_WITHIN, "every client is connected and complete", self._not_complete)
         await within(self._journal, SETTLED_WITHIN, "every send is settled", self._unsettled)
-        await self._work.say_at_once()
+        await self._work.resume()
 
     async def _not_ready(self) -> list[str]:
         async def is_ready(url: str) -> bool:
@@ -78,8 +87,7 @@ class Final:
 
     async def compare(self) -> None:
         """Wait until everybody has everything; then every client and every pod must say the same."""
-        database = await asyncpg.connect(self._world.postgres.url)
-        try:
+        async with Database(self._world.postgres.url) as database:
             heads = {_conversation(row): row for row in await database.fetch(HEADS)}
             inside: dict[str, set[str]] = {name: set() for name in heads}
             for row in await database.fetch(PARTICIPANTS):
@@ -106,16 +114,18 @@ class Final:
                 for name in person.rooms.known:
                     if person.id not in inside.get(name, ()):
                         self._journal.violation("who is out sees nothing", user=person.id, conversation=name)
-            for name, people in inside.items():
-                if people:
-                    await self._compare_room(name, people)
+            try:
+                for name, people in inside.items():
+                    if people:
+                        await self._compare_room(name, people)
+            except UnansweredError as error:
+                # What this pod does not answer for one conversation it does not for the next ones.
+                self._journal.violation("all resumes by itself", request=str(error))
             await self._look_into(database, heads)
-        finally:
-            await database.close()
 
     async def _compare_room(self, name: str, people: set[str]) -> None:
         reader = next(person for person in self._work.people if person.id in people)
-        views = [await self._read(pod, reader.token, name) for pod in self._world.pods]
+        views = [await self._read(pod, reader, name) for pod in self._world.pods]
         for number, view in enumerate(views[1:], 1):
             if found := difference(views[0], view):
                 self._journal.violation(
@@ -135,29 +145,31 @@ class Final:
                     difference=f"model / REST, {found}",
                 )
 
-    async def _read(self, pod: Pod, token: str, name: str) -> Json:
-        headers = {"Authorization": f"Bearer {token}"}
-        base = f"{pod.http}/api/conversations/{name}"
-
-        async def get(url: str) -> Json:
-            while True:
-                async with asyncio.timeout(15), self._world.http.get(url, headers=headers) as response:
-                    if response.status == 200:
-                        return dict(await response.json())
-                    self._journal.violation(
-                        "all resumes by itself", request=url, status=response.status, answer=await response.text()
-                    )
-                await asyncio.sleep(1)
-
-        conversation, messages, query = await get(base), [], "?limit=100"
+    async def _read(self, pod: Pod, reader: Person, name: str) -> Json:
+        path, messages, query = f"/api/conversations/{name}", [], "?limit=100"
+        conversation = await self._get(reader, path, pod)
         while True:
-            page = await get(f"{base}/messages{query}")
+            page = await self._get(reader, f"{path}/messages{query}", pod)
             messages += page["items"]
             if not page["hasMore"]:
                 return Room.of(conversation, messages).view()
             query = f"?limit=100&before={page['nextCursor']}"
 
-    async def _look_into(self, database: asyncpg.Connection, heads: dict[str, Any]) -> None:
+    async def _get(self, reader: Person, path: str, pod: Pod) -> Json:
+        """Read over REST, again for a while where it fails; raises UnansweredError."""
+        end = time.monotonic() + RESUMED_WITHIN
+        while True:
+            try:
+                status, answer = await self._world.rest(reader, "GET", path, None, pod)
+            except AWAY as error:
+                status, answer = 0, repr(error)
+            if status == 200:
+                return dict(answer)
+            if time.monotonic() > end:
+                raise UnansweredError(f"{pod.http}{path}: {status} {answer}")
+            await asyncio.sleep(0.5)
+
+    async def _look_into(self, database: Database, heads: dict[str, Any]) -> None:
         seqs: dict[str, list[tuple[int, bool]]] = {name: [] for name in heads}
         for row in await database.fetch(SEQS):
             seqs.setdefault(_conversation(row), []).append((row["seq"], row["is_message"]))

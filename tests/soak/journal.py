@@ -11,6 +11,8 @@ from typing import Any
 
 # More of one kind say nothing new; all are counted, and all are in the trace.
 KEPT_OF_A_KIND = 10
+# The target of a fault that is this process's own: its loop stood still.
+HARNESS = "the harness"
 
 
 @dataclass
@@ -106,6 +108,11 @@ class Journal:
         finally:
             window.end = time.time()
             self.trace("fault ends", kind=kind, target=target)
+
+    def stood_still(self, start: float, end: float) -> None:
+        """Note that this process's own loop stood still, which delays what is sent to it and noted by it."""
+        self.faults.append(Window("stood still", HARNESS, start, end))
+        self.trace("stood still", start=start, end=end)
 
     @property
     def acked(self) -> int:

@@ -1,86 +1,93 @@
-"""A TCP proxy between one process and one database, which can stall, delay, reset and refuse."""
+"""Links between one process and one database, which can stall, delay and reset; their proxies are a process."""
 
 import asyncio
-import socket
-import struct
+import json
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 from urllib.parse import urlsplit
 
-from proxy import CHUNK, close, proxied
+from soak.control import HarnessError
 
-# Linger for 0 s: closing sends an RST.
-RESET = struct.pack("ii", 1, 0)
+ANSWER_TIMEOUT = 30.0
+END_TIMEOUT = 5.0
 
 
-class Direction:
-    """Which way bytes go, and what happens to them on it."""
+class Links:
+    """The process of the proxies."""
 
-    def __init__(self) -> None:
-        self.flows = asyncio.Event()
-        self.flows.set()
-        self.delay = 0.0
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self._one_at_a_time = asyncio.Lock()
+        self._number = 0
 
-    async def carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        """Carry bytes until that side is over; a delay holds back what comes next as well."""
-        with suppress(OSError):
-            while data := await source.read(CHUNK):
-                if self.delay:
-                    await asyncio.sleep(self.delay)
-                await self.flows.wait()
-                sink.write(data)
-                await sink.drain()
-        # A black hole swallows the end of a connection, too.
-        await self.flows.wait()
-        sink.close()
+    async def open(self, name: str, url: str) -> "Link":
+        """Put a link before a server."""
+        port = await self.command(name, "open", *_address(url))
+        return Link(self, name, url.replace(f":{_address(url)[1]}/", f":{port}/"))
+
+    async def command(self, link: str, do: str, *arguments: Any) -> Any:
+        """Have a proxy do something; returns when it is done. Raises HarnessError."""
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT), self._one_at_a_time:
+                return await self._exchange({"link": link, "do": do, "arguments": arguments})
+        except (OSError, ValueError) as error:  # TimeoutError is an OSError
+            raise HarnessError(f"the process of the links does not answer: {error!r}") from error
+
+    async def _exchange(self, command: dict[str, Any]) -> Any:
+        assert self.process.stdin
+        assert self.process.stdout
+        self._number += 1
+        self.process.stdin.write(json.dumps({**command, "number": self._number}).encode() + b"\n")
+        await self.process.stdin.drain()
+        while True:
+            # An empty line is the end of the process, which json refuses by ValueError.
+            answer = json.loads(await self.process.stdout.readline())
+            # The answer to a command whose caller was cancelled is nobody's.
+            if answer["number"] == self._number:
+                return answer["port"]
+
+    async def end(self) -> None:
+        """End the process by its stdin, or by SIGKILL where that does not do."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        try:
+            async with asyncio.timeout(END_TIMEOUT):
+                await self.process.wait()
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                self.process.kill()
+            await self.process.wait()
 
 
 class Link:
-    """The proxy; `url` is what the process is given in place of the server's own."""
+    """One link; `url` is what the process is given in place of the server's own."""
 
-    def __init__(self, name: str, url: str) -> None:
+    def __init__(self, links: Links, name: str, url: str) -> None:
         self.name = name
         self.url = url
-        self.there, self.back = Direction(), Direction()
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._target = _address(url)
+        self._links = links
 
-    def point_to(self, url: str) -> None:
+    async def point_to(self, url: str) -> None:
         """Follow the server, which may have got another port at its restart."""
-        self._target = _address(url)
+        await self._links.command(self.name, "point_to", *_address(url))
 
-    def stall(self, *directions: Direction) -> None:
-        """Let nothing through and close nothing: a black hole."""
-        for direction in directions:
-            direction.flows.clear()
+    async def stall(self, *directions: str) -> None:
+        """Let nothing through `there`, `back` or both, and close nothing: a black hole."""
+        await self._links.command(self.name, "stall", *directions)
 
-    def delay(self, seconds: float) -> None:
-        self.there.delay = self.back.delay = seconds / 2
+    async def delay(self, seconds: float) -> None:
+        """Delay what goes there and back by so many seconds in all."""
+        await self._links.command(self.name, "delay", seconds)
 
-    def heal(self) -> None:
-        for direction in (self.there, self.back):
-            direction.flows.set()
-            direction.delay = 0.0
+    async def heal(self) -> None:
+        await self._links.command(self.name, "heal")
 
-    def reset(self) -> None:
+    async def reset(self) -> None:
         """End every connection by an RST."""
-        for writer in list(self._writers):
-            with suppress(OSError):
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            writer.transport.abort()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self.there.flows.wait()
-        try:
-            from_server, to_server = await asyncio.open_connection(*self._target)
-        except OSError:
-            return
-        self._writers |= {writer, to_server}
-        try:
-            await asyncio.gather(self.there.carry(reader, to_server), self.back.carry(from_server, writer))
-        finally:
-            self._writers -= {writer, to_server}
-            await close(to_server)
+        await self._links.command(self.name, "reset")
 
 
 def _address(url: str) -> tuple[str, int]:
@@ -91,9 +98,20 @@ def _address(url: str) -> tuple[str, int]:
 
 
 @asynccontextmanager
-async def linked(name: str, url: str) -> AsyncIterator[Link]:
-    """Put a link before a server for the length of a block."""
-    link = Link(name, url)
-    async with proxied(link.serve) as port:
-        link.url = url.replace(f":{_address(url)[1]}/", f":{port}/")
-        yield link
+async def running_links() -> AsyncIterator[Links]:
+    """Run the process of the links for the length of a block."""
+    # A session of its own: Ctrl-C ends the faults, and what follows needs the links.
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "soak.proxies",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        start_new_session=True,
+    )
+    links = Links(process)
+    try:
+        yield links
+    finally:
+        await links.end()

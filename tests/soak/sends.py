@@ -7,6 +7,7 @@ from uuid import UUID
 from soak.connection import AWAY, LostError
 from soak.journal import Journal, Send
 from soak.person import NOT_THERE, Person
+from soak.within import RESUMED_WITHIN, within
 from soak.world import World
 
 BURST = (3, 15)
@@ -26,10 +27,10 @@ class Sends:
         # Those that go on until their outcome is known.
         self.unsettled: set[asyncio.Task[None]] = set()
 
-    def _new_send(self, person: Person, conversation_id: str) -> Send:
+    def _new_send(self, person: Person, conversation_id: str, *, is_repeatable: bool = False) -> Send:
         self._said += 1
         content = f"{person.id} says {self._said}"
-        with_id = person.rng.random() < 0.9
+        with_id = person.rng.random() < 0.9 or is_repeatable
         name = str(UUID(int=person.rng.getrandbits(128))) if with_id else None
         send = Send(conversation_id, person.id, content, name)
         self._journal.sends.append(send)
@@ -116,16 +117,16 @@ class Sends:
             await asyncio.sleep(person.rng.uniform(least, most))
             if await self._post(person, send):
                 return
-            # What all clients repeat at once keeps the proxies, which share this process, from their work.
+            # What all clients repeat at once keeps the service from coming back.
             least, most = min(least * 2, MAX_RETRY_PAUSE / 2), min(most * 2, MAX_RETRY_PAUSE)
 
-    async def at_once(self, person: Person, conversation_id: str) -> None:
-        """Send one message when all is well; it must be acknowledged at the first try."""
-        send = self._new_send(person, conversation_id)
-        if not await self._post(person, send) or send.seq is None:
-            self._journal.violation(
-                "all resumes by itself",
-                user=person.id,
-                request="send over REST",
-                conversation=send.conversation_id,
-            )
+    async def resume(self, places: list[tuple[Person, str]]) -> None:
+        """Send one message to each place when all is well; it must be acknowledged soon."""
+        sends = [(person, self._new_send(person, name, is_repeatable=True)) for person, name in places]
+
+        async def unacknowledged() -> list[Any]:
+            left = [(person, send) for person, send in sends if send.seq is None]
+            await asyncio.gather(*(self._post(person, send) for person, send in left))
+            return [(person.id, send.conversation_id) for person, send in left if send.seq is None]
+
+        await within(self._journal, RESUMED_WITHIN, "all resumes by itself", unacknowledged)

@@ -7,7 +7,7 @@ import pytest
 from soak import checks
 from soak.checks import Stored
 from soak.fleeting import Fleeting
-from soak.journal import Send, Window
+from soak.journal import HARNESS, Send, Window
 from soak.master import Attempt
 from soak.model import Room, difference
 from soak.punctual import Reached, is_excused
@@ -137,6 +137,19 @@ def test_first_attempts_out_of_order_are_excused_only_where_a_worker_was_killed(
     assert list(checks.check_webhook_order(attempts, [Window("SIGKILL", "worker-1", 3.0, 4.0)]))
 
 
+@pytest.mark.parametrize(
+    "attempts",
+    [
+        [attempt(2, at=1.0, answered_at=1.1), attempt(1, at=1.1)],
+        [attempt(1, at=1.0, answered_at=1.5), attempt(2, at=1.2)],
+    ],
+)
+def test_first_attempts_that_are_noted_after_a_standstill_of_the_soak_itself_are_excused(attempts):
+    assert not list(checks.check_webhook_order(attempts, [Window("stood still", HARNESS, 0.1, 0.9)]))
+    assert list(checks.check_webhook_order(attempts, [Window("stood still", HARNESS, 9.0, 9.5)]))
+    assert list(checks.check_webhook_order(attempts, [Window("stood still", HARNESS, -5.0, -4.0)]))
+
+
 def test_a_first_attempt_before_the_one_before_is_answered_is_complained_of():
     attempts = [attempt(1, at=1.0, answered_at=1.5), attempt(2, at=1.2)]
     assert promises(checks.check_webhook_order(attempts, [])) == {
@@ -174,13 +187,14 @@ def test_what_is_known_to_be_reached_at_a_time_is_the_last_before_it():
     assert [reached.by(ROOM, at) for at in (0.5, 1.0, 3.0, 9.5)] == [0, 4, 5, 7]
 
 
-def test_lateness_is_excused_by_postgresql_and_by_the_clients_own_pod_alone():
+def test_lateness_is_excused_by_postgresql_by_the_clients_own_pod_and_by_the_soak_itself_alone():
     def excused(target, end=20.0):
         return is_excused("pod-1", 10.0, [Window("stall", target, 1.0, end)])
 
     assert excused("pod-1")
     assert excused("pod-1 to PostgreSQL")
     assert excused("PostgreSQL")
+    assert excused(HARNESS)
     assert not excused("PostgreSQL", end=9.0)
     assert not any(map(excused, ["Redis", "pod-1 to Redis", "pod-2", "pod-2 to PostgreSQL", "worker-1"]))
 

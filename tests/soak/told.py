@@ -5,11 +5,10 @@ import json
 from typing import Any
 from uuid import UUID
 
-import asyncpg
-
 from app.contract import ids
 from soak import checks
 from soak.connection import AWAY
+from soak.control import Database
 from soak.journal import Journal
 from soak.master import Subject
 from soak.within import within
@@ -96,10 +95,9 @@ class Told:
 
     async def check_webhooks(self, online: set[str]) -> None:
         """Wait until everything is delivered; then compare with what was committed."""
-        database = await asyncpg.connect(self._world.postgres.url)
         users = {person.id for person in self._work.people}
         attempts = self._world.master.attempts
-        try:
+        async with Database(self._world.postgres.url) as database:
 
             async def undelivered() -> list[Any]:
                 return [dict(row) for row in await database.fetch(UNDELIVERED)]
@@ -116,14 +114,12 @@ class Told:
             for row in await database.fetch(DEAD):
                 self._journal.violation("no webhook dies", **dict(row))
             self._journal.found(checks.check_webhooks(attempts, await _committed(database)))
-        finally:
-            await database.close()
         self._journal.found(checks.check_webhook_order(attempts, self._journal.faults))
         found = checks.check_presence_webhooks(attempts, online, users)
         self._journal.found((promise, details) for promise, details in found if not promise.startswith("the last"))
 
 
-async def _committed(database: asyncpg.Connection) -> set[Subject]:
+async def _committed(database: Database) -> set[Subject]:
     """List what the master has to be told."""
     found: set[Subject] = set()
     for row in await database.fetch("SELECT id, deleted_at FROM messages"):

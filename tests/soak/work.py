@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from soak.connection import AWAY, LostError
+from soak.control import insist
 from soak.journal import Journal
 from soak.model import Room, Said
 from soak.person import Person
@@ -63,10 +64,16 @@ class Work:
 
     async def _found(self, founder: Person, kind: str, others: list[Person], *, is_stable: bool) -> None:
         body = {"type": kind, "participantIds": [other.id for other in others]}
-        status, answer = await self._world.rest(founder, "POST", "/api/conversations", body)
-        assert status == 201, answer
+
+        async def attempt() -> str:
+            status, answer = await self._world.rest(founder, "POST", "/api/conversations", body)
+            if status not in {200, 201}:
+                raise OSError(f"{status} {answer}")
+            return str(answer["id"])
+
+        name = await insist("making a conversation", attempt)
         if is_stable:
-            self._world.stable.add(answer["id"])
+            self._world.stable.add(name)
 
     async def go_on(self, person: Person) -> None:
         """Do one thing after the other, until cancelled."""
@@ -215,7 +222,7 @@ class Work:
                 body["participantIds"] = [next(one.id for one in self.people if one is not person)]
             await self._call(person, "create", "POST", "/api/conversations", body)
 
-    async def say_at_once(self) -> None:
-        """Have everybody send one message when all is well; it must be acknowledged at the first try."""
+    async def resume(self) -> None:
+        """Have everybody send one message when all is well."""
         people = [person for person in self.people if person.rooms.known]
-        await asyncio.gather(*(self.sends.at_once(person, self._room_of(person)) for person in people))
+        await self.sends.resume([(person, self._room_of(person)) for person in people])

@@ -14,12 +14,13 @@ from pods import Pod, Process, Worker, environment
 from receiver import WEBHOOK_SECRET, receiver
 
 from app.config.types import Url
-from app.dev.embedded import EmbeddedServer
+from app.dev.embedded import EmbeddedError, EmbeddedServer
 from app.dev.postgres import start_postgres
 from app.dev.valkey import start_valkey
 from app.postgres import migrate
+from soak.control import HarnessError
 from soak.journal import Journal
-from soak.links import Link, linked
+from soak.links import Link, Links, running_links
 from soak.master import Master
 
 PODS = 3
@@ -93,14 +94,14 @@ class World:
         """Stop PostgreSQL by a function, and start it again on the same data."""
         await stop()
         await asyncio.to_thread(self.postgres.stop)
-        self.postgres = await asyncio.to_thread(start_postgres, self.folder / "postgres")
+        self.postgres = await _started(start_postgres, self.folder / "postgres")
         for member in self.members:
-            member.to_postgres.point_to(self.postgres.url)
+            await member.to_postgres.point_to(self.postgres.url)
 
     async def restart_valkey(self) -> None:
-        self.valkey = await asyncio.to_thread(start_valkey, self.folder / "valkey")
+        self.valkey = await _started(start_valkey, self.folder / "valkey")
         for member in self.members:
-            member.to_redis.point_to(self.valkey.url)
+            await member.to_redis.point_to(self.valkey.url)
 
 
 @asynccontextmanager
@@ -115,14 +116,15 @@ async def running(journal: Journal) -> AsyncIterator[World]:
         # A poll that is repeated unseen loses what the first one was answered; socket.io-client repeats none.
         http._retry_connection = False
         master = Master(await stack.enter_async_context(receiver()), journal)
-        postgres = await asyncio.to_thread(start_postgres, folder / "postgres")
+        postgres = await _started(start_postgres, folder / "postgres")
         world = World(folder, http, master, postgres, postgres)
         stack.callback(lambda: world.postgres.stop())  # noqa: PLW0108 - it is another after a restart
-        world.valkey = await asyncio.to_thread(start_valkey, folder / "valkey")
+        world.valkey = await _started(start_valkey, folder / "valkey")
         stack.callback(lambda: world.valkey.stop())  # noqa: PLW0108 - the same
         await migrate.migrate(Url(world.postgres.url))
+        links = await stack.enter_async_context(running_links())
         for number in range(PODS + WORKERS):
-            world.members.append(await _member(stack, world, number))
+            world.members.append(await _member(links, world, number))
         stack.push_async_callback(_kill_all, world)
         await asyncio.gather(*(member.process.start() for member in world.members))
         balancer = await stack.enter_async_context(balanced([pod.ws_port for pod in world.pods]))
@@ -130,10 +132,18 @@ async def running(journal: Journal) -> AsyncIterator[World]:
         yield world
 
 
-async def _member(stack: AsyncExitStack, world: World, number: int) -> Member:
+async def _started(start: Callable[[Path], EmbeddedServer], folder: Path) -> EmbeddedServer:
+    """Start a server of the harness; raises HarnessError where it does not start."""
+    try:
+        return await asyncio.to_thread(start, folder)
+    except EmbeddedError as error:
+        raise HarnessError(str(error)) from error
+
+
+async def _member(links: Links, world: World, number: int) -> Member:
     name = f"pod-{number}" if number < PODS else f"worker-{number - PODS}"
-    to_postgres = await stack.enter_async_context(linked(f"{name} to PostgreSQL", world.postgres.url))
-    to_redis = await stack.enter_async_context(linked(f"{name} to Redis", world.valkey.url))
+    to_postgres = await links.open(f"{name} to PostgreSQL", world.postgres.url)
+    to_redis = await links.open(f"{name} to Redis", world.valkey.url)
     env = environment(to_postgres.url, to_redis.url, WEBHOOK_URL=world.master.receiver.url, **SETTINGS)
     kind = Pod if number < PODS else Worker
     return Member(name, kind(env, world.folder / f"{name}.log"), to_postgres, to_redis)

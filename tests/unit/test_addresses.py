@@ -66,3 +66,18 @@ async def test_a_lease_that_could_not_be_renewed_proves_nobody_gone(addresses, p
         return not found._is_refused and await found.of("here") == f"127.0.0.1:{port}"
 
     await until(is_renewed, "that it is taken again")
+
+
+async def test_an_address_is_remembered_for_a_while_and_read_anew_after_it(addresses, monkeypatch):
+    found, redis, _ = addresses
+    await redis.set("chat:address:moving", "10.0.0.1:4001")
+    assert await found.of("moving") == "10.0.0.1:4001"
+    # What was read is out of date at once.
+    monkeypatch.setattr("app.redis.addresses.CACHED", 600.0)
+    await redis.set("chat:address:moving", "10.0.0.2:4001")
+    assert await found.of("moving") == "10.0.0.2:4001"
+    # And now it is not.
+    await redis.delete("chat:address:moving")
+    assert await found.of("moving") == "10.0.0.2:4001"
+    found.forget("moving")
+    assert await found.of("moving") is None

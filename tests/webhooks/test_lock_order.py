@@ -97,3 +97,19 @@ async def test_a_claim_waits_for_no_row_and_takes_nothing_from_behind_one_that_i
         found = await queue.claim_lanes(UUID(int=conversation_id.int - 1), 1)
     assert [row["seq"] for row in found] == [1, 2]
     await store.rows("DELETE FROM webhooks WHERE conversation_id = $1", conversation_id)
+
+
+@pytest.mark.usefixtures("blocker")
+@pytest.mark.parametrize("work", ["settle", "renew", "release"])
+async def test_who_lost_the_lease_changes_nothing_of_what_another_holds(work):
+    (stale,) = await claimed([somebody()])
+    # The first stalls past its lease; another claims the same row and posts it.
+    await store.rows("UPDATE webhooks SET lease = $2 WHERE id = $1", stale["id"], uuid4())
+    held = await store.row("SELECT * FROM webhooks WHERE id = $1", stale["id"])
+    if work == "settle":
+        await queue.settle([Settled(stale, "due", 60.0, 503, "too late")])
+    elif work == "renew":
+        assert await queue.renew([stale]) == set()
+    else:
+        await queue.release([stale])
+    assert await store.row("SELECT * FROM webhooks WHERE id = $1", stale["id"]) == held

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from receiver import answering
 
-from app.webhooks.posting import MAX_ANSWER
+from app.webhooks.http_client import MAX_ANSWER
 
 FOREVER = 3600.0
 

@@ -2,9 +2,9 @@
 
 import re
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
+from app import __version__
 from app.contract import events
 from app.contract.schemas import (
     ConnectAuth,
@@ -19,22 +19,22 @@ from app.contract.schemas import (
     SocketSync,
     SocketTyping,
 )
-from app.rest import payloads
+from app.rest.docs import payloads
 from app.rest.docs.components import Describe, components
 
 DESCRIPTION = """\
-What is said over Socket.IO 5 (Engine.IO 4, the default path and namespace, polling and WebSocket), as
-`socket.io-client` 4 speaks it.
+The events of Socket.IO 5 (Engine.IO 4, the default path and namespace, polling and WebSocket), as
+`socket.io-client` 4 sends and receives them.
 
-A socket connects with `auth: { token }`. Nothing has to be joined: it hears all conversations of its user. Each
-event of a client may carry an acknowledgement callback, which gets `{ ok: true, … }` or `{ ok: false, error }`;
-what failed is told by the `error` event as well.
+A socket connects with `auth: { token }`. Nothing has to be joined: it gets the events of all conversations of its
+user. Each event of a client may carry an acknowledgement callback, which gets `{ ok: true, … }` or
+`{ ok: false, error }`; a failure is sent as an `error` event as well.
 
 Changes of a conversation carry its next `seq`, without a gap: a socket gets each once and in order, and after a
 reconnect `sync` brings what was missed. It takes 200 conversations, and answers with 256 KiB at most: where
 `hasMore` is true, it goes on after the last `seq` that came.
 
-In a group of more than 100 participants nobody hears who types, comes or goes, and `message:read` goes to the
+In a group of more than 100 participants there are no events of typing and presence, and `message:read` goes to the
 reader alone. Limits are those of the default settings."""
 
 CHANNEL = "#/channels/socket"
@@ -103,14 +103,14 @@ SERVER_EVENTS = {
 
 def document() -> dict[str, Any]:
     """Describe every event of the table."""
-    said, told = CLIENT_EVENTS.values(), SERVER_EVENTS.values()
-    kinds = [kind for one in said for kind in (one.payload, one.answer) if kind is not None]
-    kinds += [one.payload for one in told]
+    incoming, outgoing = CLIENT_EVENTS.values(), SERVER_EVENTS.values()
+    kinds = [kind for one in incoming for kind in (one.payload, one.answer) if kind is not None]
+    kinds += [one.payload for one in outgoing]
     kinds += [payloads.Failed, payloads.CatchUpFailure, EventPage]
     describe, schemas = components(kinds)
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": "Chat service", "version": version("chat-service"), "description": DESCRIPTION},
+        "info": {"title": "Chat service", "version": __version__, "description": DESCRIPTION},
         "defaultContentType": "application/json",
         "servers": {
             "public": {
@@ -146,37 +146,37 @@ def document() -> dict[str, Any]:
 
 def _messages(describe: Describe) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name, said in CLIENT_EVENTS.items():
-        payload = {"type": "object"} if said.payload is None else describe(said.payload)
-        found[_id(name)] = {"name": name, "summary": said.summary, "payload": payload}
-        answer = {"anyOf": [describe(said.answer), describe(payloads.Failed)]}
+    for name, incoming in CLIENT_EVENTS.items():
+        payload = {"type": "object"} if incoming.payload is None else describe(incoming.payload)
+        found[_id(name)] = {"name": name, "summary": incoming.summary, "payload": payload}
+        answer = {"anyOf": [describe(incoming.answer), describe(payloads.Failed)]}
         found[_id(name) + "Answer"] = {"name": f"acknowledgement of {name}", "payload": answer}
-    for name, told in SERVER_EVENTS.items():
-        found[_id(name)] = {"name": name, "summary": told.summary, "payload": describe(told.payload)}
+    for name, outgoing in SERVER_EVENTS.items():
+        found[_id(name)] = {"name": name, "summary": outgoing.summary, "payload": describe(outgoing.payload)}
     return found
 
 
 def _operations() -> dict[str, Any]:
-    """List what the service does: it receives what clients say, and sends what it tells."""
+    """List the operations of the service: it receives the events of clients, and sends its own."""
     channel = {"$ref": CHANNEL}
     received = {
         f"receive{_capital(name)}": {
             "action": "receive",
             "channel": channel,
-            "summary": said.summary,
+            "summary": incoming.summary,
             "messages": [_message(_id(name))],
             "reply": {"channel": channel, "messages": [_message(_id(name) + "Answer")]},
         }
-        for name, said in CLIENT_EVENTS.items()
+        for name, incoming in CLIENT_EVENTS.items()
     }
     sent = {
         f"send{_capital(name)}": {
             "action": "send",
             "channel": channel,
-            "summary": told.summary,
+            "summary": outgoing.summary,
             "messages": [_message(_id(name))],
         }
-        for name, told in SERVER_EVENTS.items()
+        for name, outgoing in SERVER_EVENTS.items()
     }
     return received | sent
 

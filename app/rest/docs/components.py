@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
+from app.rest.docs.payloads import LoggedEvent, ReactionView
 from app.rest.errors import STATUS
-from app.rest.payloads import LoggedEvent, ReactionView
 
 REF = "#/components/schemas/"
 

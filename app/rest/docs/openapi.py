@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterable
 from http import HTTPStatus
-from importlib.metadata import version
 from typing import Annotated, Any
 
 from msgspec import Meta
 from sanic_routing import Route
 
+from app import __version__
 from app.contract.errors import (
     ChatError,
     Conflict,
@@ -22,12 +22,12 @@ from app.contract.errors import (
 )
 from app.contract.schemas import ErrorView
 from app.rest.docs.components import REF, Describe, components
+from app.rest.endpoint import METHODS, Operation, Parameter, operation_of
 from app.rest.errors import STATUS
-from app.rest.operations import METHODS, Operation, Parameter, operation_of
 
 DESCRIPTION = """\
-Conversations, messages, reactions and receipts, and the internal calls of the host application. What changes is
-told over Socket.IO, on a port of its own, which `/asyncapi.json` describes.
+Conversations, messages, reactions and receipts, and the internal calls of the host application. Changes are sent
+over Socket.IO, on a port of its own; `/asyncapi.json` describes its events.
 
 The host application owns the users: any id that it gives somebody will do, in a token and in `participantIds`
 alike. One that was never synced is that of a user without a profile, who has no `displayName` and no `avatarUrl`.
@@ -56,12 +56,12 @@ SECURITY = {
 
 # Each blueprint: what it is about, and who may call it.
 TAGS: dict[str, tuple[str, str | None]] = {
-    "conversations": ("Who talks with whom.", USER),
-    "messages": ("What they say, how others react, and how far they have read.", USER),
+    "conversations": ("Conversations and their participants.", USER),
+    "messages": ("Messages, reactions and read receipts.", USER),
     "users": ("Profiles, which the host application owns.", INTERNAL),
-    "admin": ("What its operators see and do.", INTERNAL),
+    "admin": ("Conversations, statistics and webhooks, for operators of the host application.", INTERNAL),
     "health": ("Whether this process is alive and can serve.", None),
-    "metrics": ("What this process counts and measures.", None),
+    "metrics": ("Metrics of this process.", None),
     "docs": ("This document, that of the socket's events, and a page that shows both.", None),
 }
 
@@ -100,7 +100,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
             paths.setdefault(path, {})[method.lower()] = _operation(route, operation, describe)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Chat service", "version": version("chat-service"), "description": DESCRIPTION},
+        "info": {"title": "Chat service", "version": __version__, "description": DESCRIPTION},
         "tags": [{"name": name, "description": description} for name, (description, _) in TAGS.items()],
         "paths": paths,
         "components": {
@@ -117,8 +117,8 @@ def _place(route: Route) -> tuple[int, str, int]:
 
 
 def _tag(route: Route) -> str:
-    """Give the name of a route's blueprint, which stands between the application's and the handler's."""
-    return str(route.name.split(".")[-2])
+    """Give the tag of a route: how the name of its blueprint begins, which stands before the handler's."""
+    return str(route.name.split(".")[-2]).partition("_")[0]
 
 
 def _kinds(operations: Iterable[Operation]) -> list[Any]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from sanic import Blueprint, HTTPResponse, Request
 
-from app.rest.guards import answer
-from app.rest.operations import endpoint
+from app.rest.endpoint import endpoint
+from app.rest.parameters import answer
 
 blueprint = Blueprint("docs")
 

@@ -1,4 +1,4 @@
-"""The process of the webhook worker, from its port to the end of what is under way.
+"""The process of the webhook worker, from its port to its drain.
 
 It imports neither listener: a worker starts in a fraction of a pod's time and memory.
 """

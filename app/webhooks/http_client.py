@@ -1,4 +1,4 @@
-"""HTTP/1.1 to one address, over connections that are kept: what a webhook wants, and no more.
+"""HTTP client of webhooks: HTTP/1.1 posts to one address, over kept-alive connections.
 
 Nothing of an answer is of interest but its status and `Retry-After`; of the rest a little is read, so that the
 connection can be used again. No redirects, no cookies, no proxies. A general client takes longer over a post than

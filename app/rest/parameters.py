@@ -1,6 +1,5 @@
-"""What handlers ask of a request: who asks, what for, and how much of it."""
+"""Reading of REST requests: path, body, query, `limit`, `Idempotency-Key`; and the JSON of an answer."""
 
-import hmac
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -8,11 +7,9 @@ import msgspec
 from sanic import HTTPResponse, Request
 
 from app.contract.codec import client_message_id, decode, encode, reject
-from app.contract.errors import NotFound, Unauthorized
-from app.identity.actor import Actor
+from app.contract.errors import NotFound
 from app.identity.tokens import MAX_USER_ID
-from app.rest.operations import Limit
-from app.usecases import sessions
+from app.rest.endpoint import Limit
 from app.usecases.deps import Deps
 
 _C = TypeVar("_C", bound=msgspec.Struct)
@@ -21,36 +18,6 @@ _C = TypeVar("_C", bound=msgspec.Struct)
 def deps_of(request: Request) -> Deps:
     found: Deps = request.app.ctx.deps
     return found
-
-
-async def actor_of(request: Request) -> Actor:
-    """Tell who asks, by `Authorization: Bearer` (RFC 6750); raises Unauthorized."""
-    return await sessions.authenticate(deps_of(request), _token(request))
-
-
-def sender_of(request: Request) -> Actor:
-    """Tell who sends a message, without asking whether they were deleted: what stores it refuses that."""
-    return deps_of(request).tokens.verify(_token(request))
-
-
-def _token(request: Request) -> str:
-    if "x-internal-secret" in request.headers:
-        raise Unauthorized("The header `X-Internal-Secret` is not for a user's calls")
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise Unauthorized("The header `Authorization: Bearer <token>` is missing")
-    return token.strip()
-
-
-async def require_internal(request: Request) -> None:
-    """Let only the master through, by `X-Internal-Secret`; raises Unauthorized, also beside a user's token."""
-    settings = deps_of(request).settings
-    given = request.headers.get("x-internal-secret", "").encode(errors="surrogateescape")
-    known = [settings.internal_api_secret, settings.internal_api_secret_previous]
-    # All are compared, each in constant time: how long it takes tells nothing.
-    matches = [hmac.compare_digest(given, secret.reveal().encode()) for secret in known if secret is not None]
-    if not any(matches) or "authorization" in request.headers:
-        raise Unauthorized("The header `X-Internal-Secret` is missing or wrong, or beside a user's token")
 
 
 def key_of(request: Request) -> str | None:

@@ -1,35 +1,28 @@
-"""The two masters of the README, run as they stand there."""
+"""The two masters of docs/master-python.md and docs/master-express.md, run as they stand there."""
 
 import asyncio
 import hashlib
 import hmac
 import json
-import re
 import sys
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import aiohttp
+import pages
 import pytest
 from clients import Master, Rest, somebody
 from npm_client import FOLDER, NODE
 from pods import INTERNAL_SECRET, SECRET, free_port, until
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
 WEBHOOK_SECRET = "a-secret-of-the-tests-that-signs-webhooks"
 LANGUAGES = {"Python": ("python", sys.executable, "master.py"), "Express": ("javascript", NODE, "master.mjs")}
-
-
-def example(title, language):
-    return re.search(
-        rf"^### The master, in {title}\n\n```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL
-    )[1]
 
 
 @asynccontextmanager
 async def running(title, folder, chat_url):
     language, program, name = LANGUAGES[title]
-    (folder / name).write_text(example(title, language))
+    (example,) = pages.code(f"docs/master-{title.lower()}.md", language)
+    (folder / name).write_text(example)
     # Where Node looks for express.
     (folder / "node_modules").symlink_to(FOLDER / "node_modules")
     port = free_port()

@@ -10,7 +10,7 @@ import pytest
 from pods import until
 
 from app.config.types import Url
-from app.webhooks.posting import MAX_ANSWER, MAX_HEAD, Answer, NoAnswerError, Poster
+from app.webhooks.http_client import MAX_ANSWER, MAX_HEAD, Answer, NoAnswerError, Poster
 
 TLS = Path(__file__).parent / "tls"
 WITHIN = 20.0

@@ -1,6 +1,6 @@
-"""What a worker holds: rows under a lease, from the claim until what came of them is written down.
+"""The leases of a worker: rows of the outbox from their claim until their outcome is stored.
 
-Outcomes and what was not sent wait here for others to go with them; those that cannot be written are tried again.
+Outcomes and unsent rows are collected and written in batches; a batch that cannot be written is tried again.
 """
 
 import asyncio
@@ -13,40 +13,40 @@ from app.postgres.store import Row
 from app.webhooks import queue
 from app.webhooks.queue import LEASE, Settled
 
-# So long an outcome waits for more to go with it.
+# How long outcomes are collected before they are written, in seconds.
 SETTLE_PAUSE = 0.02
 RENEW_INTERVAL = 8.0
 
 
-class Holding:
-    """The leases of one worker; `on_settled` is called when some are written down."""
+class Leases:
+    """The leases of one worker; `on_settled` is called after outcomes were stored."""
 
     def __init__(self, on_settled: Callable[[], None]) -> None:
         self._on_settled = on_settled
-        self._held: dict[UUID, Row] = {}
+        self._leased: dict[UUID, Row] = {}
         self._settled: list[Settled] = []
         self._unsent: list[Row] = []
-        # One statement at a time changes what is held: two could lock the same rows in different order.
+        # One statement at a time changes leased rows: two could lock the same rows in different order.
         self._writing = asyncio.Lock()
         self._outcomes = asyncio.Event()
 
-    async def hold(self, claim: Coroutine[Any, Any, list[Row]]) -> list[Row]:
-        """Claim, and hold on to what that gives."""
+    async def claim(self, claim: Coroutine[Any, Any, list[Row]]) -> list[Row]:
+        """Run a claim and keep the leases of the rows that it gives."""
         # Before the statement, so that the lease ends here no later than there.
-        held_until = time.monotonic() + LEASE
+        leased_until = time.monotonic() + LEASE
         rows = await claim
         for row in rows:
-            row["held_until"] = held_until
-            self._held[row["id"]] = row
+            row["leased_until"] = leased_until
+            self._leased[row["id"]] = row
         return rows
 
-    def note(self, settled: Settled) -> None:
-        """Have it written down how an attempt ended."""
+    def settle_soon(self, settled: Settled) -> None:
+        """Store the outcome of an attempt with the next batch."""
         self._settled.append(settled)
         self._outcomes.set()
 
-    def give_back(self, rows: Sequence[Row]) -> None:
-        """Have rows given back that were not sent."""
+    def release(self, rows: Sequence[Row]) -> None:
+        """End the leases of rows that were not sent, with the next batch."""
         self._unsent += rows
         self._outcomes.set()
 
@@ -57,7 +57,7 @@ class Holding:
             await self.settle()
 
     async def settle(self) -> None:
-        """Write down how attempts ended and what was not sent; what fails here is tried again."""
+        """Store outcomes and release unsent rows; what fails stays for the next time."""
         async with self._writing:
             self._outcomes.clear()
             settled, unsent = self._settled, self._unsent
@@ -73,21 +73,21 @@ class Holding:
                 self._outcomes.set()
                 raise
             for row in (*(one.row for one in settled), *unsent):
-                self._let_go(row)
+                self._drop(row)
         # Behind what was settled there may be more of the same lane.
         self._on_settled()
 
     async def renew_forever(self) -> None:
-        """Hold on to what is under way; what another worker has by now is dropped."""
+        """Renew the leases of rows that are under way; rows whose lease is lost are not sent."""
         while True:
             await asyncio.sleep(RENEW_INTERVAL)
             async with self._writing:
-                held, held_until = list(self._held.values()), time.monotonic() + LEASE
-                renewed = await queue.renew(held) if held else set()
-            for row in held:
-                row["held_until"] = held_until if row["id"] in renewed else 0.0
+                leased, leased_until = list(self._leased.values()), time.monotonic() + LEASE
+                renewed = await queue.renew(leased) if leased else set()
+            for row in leased:
+                row["leased_until"] = leased_until if row["id"] in renewed else 0.0
 
-    def _let_go(self, row: Row) -> None:
-        # It may be held again by a later claim, where the lease was lost meanwhile.
-        if self._held.get(row["id"]) is row:
-            del self._held[row["id"]]
+    def _drop(self, row: Row) -> None:
+        # A later claim may have leased it again, where this lease was lost.
+        if self._leased.get(row["id"]) is row:
+            del self._leased[row["id"]]
