@@ -107,7 +107,7 @@ class Presence:
     async def opened(self, user_id: str, socket_id: str) -> list[str]:
         """Note a socket of a user's; gives their sockets over all pods that are past the limit, the oldest.
 
-        Nothing is raised, and nothing is waited for while Redis is away. Whoever is cancelled must call `closed`.
+        Raises nothing, and does not wait while Redis is away. A caller that is cancelled must call `closed`.
         """
         user = self._users.setdefault(user_id, UserSockets())
         # Two sockets are never of the same age.
@@ -135,7 +135,7 @@ class Presence:
             self._step.submit((user_id, None)).add_done_callback(self._on_closed)
 
     def _on_closed(self, step: asyncio.Future[list[str]]) -> None:
-        """Learn of a step that nobody waits for; where it failed its user is asserted again by `repair`."""
+        """Handle the end of a step that nothing awaits; where it failed `repair` asserts its user again."""
         error = None if step.cancelled() else step.exception()
         if isinstance(error, AWAY):
             self._note_away(error)
@@ -147,7 +147,7 @@ class Presence:
         traceparents: dict[str, str | None] = {}
         for user_id, traceparent in steps:
             traceparents[user_id] = traceparent or traceparents.get(user_id)
-        # Whoever is not reached, whatever the reason, is asserted later.
+        # A user who is not asserted now, whatever the reason, is asserted later.
         self._dirty.update(traceparents)
         too_many = await self._assert_all(list(traceparents), traceparents)
         return [too_many.get(user_id, []) for user_id, _ in steps]
@@ -242,7 +242,7 @@ class Presence:
         if self._must_compare or not self._confirmed:
             self._dirty.update(map(str, await self._redis.smembers(f"chat:pod:{self._pod}")))
             self._must_compare = False
-            # A step, also where there is nobody: Redis knows this pod, and whoever comes here first sees a loss.
+            # A step, also without users: Redis knows this pod then, and the first user to come sees a loss.
             await self._assert_some([])
         return await self._assert_all(list(self._dirty))
 
