@@ -1,7 +1,7 @@
 """Questions that are asked together: while some are under way the next ones gather, and go as one.
 
 A lone question waits for nobody. Where there is a pause, whoever asks right after others waits for that, so that
-many who come one after the other are asked for in few batches. They are asked outside of any transaction.
+many who come one after the other are asked for in few batches.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ class Gathering(Generic[Q, A]):
             return answer
         self._waiting.append((question, answer))
         if self._task is None:
-            # A task of its own context: it must not be within the transaction of whoever asks first.
+            # A task of its own context: what is asked together is no part of the work of whoever asks first.
             self._task = asyncio.create_task(self._work(), context=contextvars.Context())
             self._task.add_done_callback(self._on_end)
         return answer

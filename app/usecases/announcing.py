@@ -15,7 +15,8 @@ from uuid import UUID
 
 from app.contract import events
 from app.observability import metrics
-from app.postgres import store
+from app.postgres.statements import statement
+from app.postgres.transactions import POOL
 from app.presence.changes import PresenceChange
 from app.usecases.deps import Deps
 
@@ -28,22 +29,7 @@ PAGE_PARTICIPANTS = 2_000
 BUS_PATIENCE = 10.0
 BUS_INTERVAL = 0.1
 
-# The next conversations of each user, and who is in them: of a large group one more than it takes to be large.
-CONTACTS = """
-SELECT who.user_id, mine.conversation_id, probe.user_ids
-FROM unnest($1::varchar[], $2::uuid[]) AS who (user_id, after)
-CROSS JOIN LATERAL (
-    SELECT conversation_id FROM participants
-    WHERE user_id = who.user_id AND conversation_id > who.after
-    ORDER BY conversation_id LIMIT $3
-) AS mine
-CROSS JOIN LATERAL (
-    SELECT array_agg(few.user_id) AS user_ids FROM (
-        SELECT user_id FROM participants WHERE conversation_id = mine.conversation_id LIMIT $4 + 1
-    ) AS few
-) AS probe
-ORDER BY mine.conversation_id
-"""
+CONTACTS = statement("contacts")
 
 
 class _Telling:
@@ -114,7 +100,7 @@ class Announcer:
     async def _tell(self, tellings: Sequence[_Telling]) -> None:
         """Tell the contacts of the next page; who has more of them goes on by themselves."""
         by_user = {telling.change.user_id: telling for telling in tellings}
-        found = await store.rows(
+        found = await POOL.rows(
             CONTACTS,
             list(by_user),
             [telling.after for telling in tellings],
