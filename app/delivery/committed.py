@@ -9,57 +9,12 @@ statement itself.
 from typing import NamedTuple, Self
 from uuid import UUID
 
-from app.postgres import store
-from app.postgres.store import Row
+from app.postgres.statements import statement
+from app.postgres.transactions import POOL, Row
 
-
-def _since(columns: str, table: str) -> str:
-    """Write the sub-select of a table's rows whose transactions were not seen, in the order of those.
-
-    The upper bound leaves nothing out: it tells the planner that the range is short, who would guess a third of
-    the table. WITH TIES: a transaction is read whole, so that the next look begins behind it.
-    """
-    page = f"SELECT {columns} FROM {table} WHERE xid {{}} ORDER BY xid FETCH FIRST ($3::bigint) ROWS WITH TIES"
-    return " UNION ALL ".join(
-        f"({page.format(condition)})"
-        for condition in (
-            "= ANY($2::text[]::xid8[])",
-            "BETWEEN $1::text::xid8 AND pg_snapshot_xmax(pg_current_snapshot())",
-        )
-    )
-
-
-COMMITTED_SINCE = f"""
-WITH written AS MATERIALIZED (
-    SELECT * FROM (
-        {_since("xid, conversation_id, seq", "messages")}
-        UNION ALL
-        {_since("xid, conversation_id, seq", "events")}
-    ) AS page
-    ORDER BY xid FETCH FIRST ($3::bigint) ROWS WITH TIES
-)
-SELECT pg_current_snapshot()::text AS snapshot, NULL AS xid, NULL AS conversation_id, NULL AS seq
-UNION ALL
-SELECT NULL, xid::text, conversation_id, seq FROM written
-"""
-
-# What ended the hiding of a conversation is the first message that was stored in the same transaction.
-NOTICES_SINCE = f"""
-WITH noticed AS MATERIALIZED (
-    SELECT * FROM ({_since("xid, id, kind, user_id, conversation_id, created_at", "notices")}) AS page
-    ORDER BY xid FETCH FIRST ($3::bigint) ROWS WITH TIES
-)
-SELECT pg_current_snapshot()::text AS snapshot, NULL AS xid, NULL AS id, NULL AS kind, NULL AS user_id,
-       NULL AS conversation_id, NULL AS at, NULL AS seq
-UNION ALL
-SELECT NULL, xid::text, id, kind, user_id, conversation_id, extract(epoch FROM created_at)::float8,
-       CASE WHEN kind = 'revealed' THEN (
-           SELECT min(seq) FROM messages WHERE xid = noticed.xid AND conversation_id = noticed.conversation_id
-       ) END
-FROM noticed
-"""
-
-SNAPSHOT = "SELECT pg_current_snapshot()::text AS snapshot"
+COMMITTED_SINCE = statement("committed_since")
+NOTICES_SINCE = statement("notices_since")
+SNAPSHOT = statement("snapshot")
 
 
 class Seen(NamedTuple):
@@ -102,7 +57,7 @@ class Noticed(NamedTuple):
 
 async def seen_now() -> Seen:
     """Give what can be seen now."""
-    found = await store.row(SNAPSHOT)
+    found = await POOL.row(SNAPSHOT)
     assert found is not None
     return Seen.in_snapshot(found["snapshot"])
 
@@ -118,7 +73,7 @@ def _read_page(found: list[Row], before: Seen, most: int) -> tuple[list[Row], Se
 
 async def committed_since(before: Seen, most: int) -> Committed:
     """Read what was committed since a look, so many rows and the rest of their last transaction at most."""
-    found = await store.rows(COMMITTED_SINCE, *before.values(), most)
+    found = await POOL.rows(COMMITTED_SINCE, *before.values(), most)
     written, seen, has_more = _read_page(found, before, most)
     last_seqs: dict[UUID, int] = {}
     for one in written:
@@ -128,6 +83,6 @@ async def committed_since(before: Seen, most: int) -> Committed:
 
 async def notices_since(before: Seen, most: int) -> Noticed:
     """Read the notices that were committed since a look, as `committed_since` does."""
-    found = await store.rows(NOTICES_SINCE, *before.values(), most)
+    found = await POOL.rows(NOTICES_SINCE, *before.values(), most)
     notices, seen, has_more = _read_page(found, before, most)
     return Noticed(sorted(notices, key=lambda notice: int(notice["id"])), seen, has_more)

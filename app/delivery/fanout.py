@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from uuid import UUID, uuid4
 
 from app.contract import events
-from app.contract.errors import ServiceUnavailable, Unauthorized
+from app.contract.errors import ServiceUnavailable
 from app.contract.events import Change, Event
 from app.delivery import wire_format
 from app.delivery.canary import Canary
@@ -23,8 +23,10 @@ from app.delivery.rooms import Connecting, Frame, Invitation, Person, Room, Room
 from app.delivery.streams import Streams
 from app.delivery.typing import Typists
 from app.delivery.wire_format import Order
+from app.identity import revocation
 from app.observability import tracing
-from app.postgres import store
+from app.postgres import conversation_rows, participant_rows
+from app.postgres.transactions import Row
 from app.redis.pubsub import Bus
 from app.runtime.batching import CONNECT_PAUSE, Batcher
 
@@ -69,10 +71,12 @@ class Fanout:
         self._lingering: set[str] = set()
         # Whoever connects at the same time asks together.
         self._admissions = Batcher(
-            store.admissions, lambda _: tracing.statement(store.ADMISSIONS), pause=CONNECT_PAUSE
+            participant_rows.admissions,
+            lambda _: tracing.statement(participant_rows.ADMISSIONS),
+            pause=CONNECT_PAUSE,
         )
         self._subscribe = Batcher(self._subscribe_all, lambda _: tracing.command("SUBSCRIBE"))
-        self._last_seqs = Batcher(_last_seqs, lambda _: tracing.statement(store.LAST_SEQS))
+        self._last_seqs = Batcher(_last_seqs, lambda _: tracing.statement(conversation_rows.LAST_SEQS))
         bus.attach(self._on_message, self.repair.doubt, self._on_unreadable)
 
     # Sockets come and go.
@@ -102,8 +106,8 @@ class Fanout:
                 meanwhile.changed.clear()
                 clock = self._rooms.clock
                 admitted = await self._admit_token(user_id, token_second, pinned)
-            if meanwhile.refused_until >= token_second or meanwhile.deleted_at > began:
-                raise Unauthorized("The user was deleted")
+            if revocation.is_refused(token_second, meanwhile.refused_until) or meanwhile.deleted_at > began:
+                raise revocation.refused()
             if meanwhile.must_restart:
                 raise ServiceUnavailable
             uncertain = meanwhile.changed.union(
@@ -127,7 +131,7 @@ class Fanout:
         """Read which conversations a user is in, and pin those that are not pinned yet."""
         admitted = await self._admissions((user_id, token_second))
         if admitted is None:
-            raise Unauthorized("The user was deleted")
+            raise revocation.refused()
         fresh = [one for one in admitted if one not in pinned] if pinned else admitted
         pinned.update(zip(fresh, self._rooms.pin(fresh), strict=True))
         return admitted
@@ -294,7 +298,7 @@ class Fanout:
         """Look whether somebody who was removed was added again, of which this pod may have heard before."""
         self.invitations.check(user_id, conversation_id)
 
-    async def _on_notice(self, notice: store.Row) -> None:
+    async def _on_notice(self, notice: Row) -> None:
         """Act on what Redis may have lost; most of it is done already."""
         if notice["kind"] == "joined":
             self.invitations.check(notice["user_id"], notice["conversation_id"])
@@ -307,7 +311,7 @@ class Fanout:
         elif notice["kind"] == "expelled":
             self._expel(notice["user_id"], int(notice["at"]), notice["at"])
 
-    async def _reveal(self, notice: store.Row) -> None:
+    async def _reveal(self, notice: Row) -> None:
         """Show a conversation to who had hidden it, unless what ended that was delivered: it was shown before."""
         room = self._rooms.rooms.get(notice["conversation_id"])
         # The message may be gone, with its conversation.
@@ -379,5 +383,7 @@ class Fanout:
 
 
 async def _last_seqs(asked: list[list[UUID]]) -> list[dict[UUID, int]]:
-    found = await store.last_seqs(list({one for conversation_ids in asked for one in conversation_ids}))
+    found = await conversation_rows.last_seqs(
+        list({one for conversation_ids in asked for one in conversation_ids})
+    )
     return [found] * len(asked)

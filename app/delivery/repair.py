@@ -20,8 +20,9 @@ from app.delivery.rooms import Room, Rooms
 from app.delivery.streams import Streams
 from app.messages import event_log
 from app.observability import metrics
-from app.postgres import store
+from app.postgres import conversation_rows
 from app.postgres.database import AWAY
+from app.postgres.transactions import Row
 from app.redis.pubsub import Bus
 
 GAP_PATIENCE = 0.05
@@ -47,7 +48,7 @@ class Repair:
         rooms: Rooms,
         streams: Streams,
         gaps: Gaps,
-        on_notice: Callable[[store.Row], Awaitable[None]],
+        on_notice: Callable[[Row], Awaitable[None]],
     ) -> None:
         self._bus = bus
         self._rooms = rooms
@@ -60,7 +61,7 @@ class Repair:
         self._notices_seen: Seen | None = None
         # One at a time hears notices, and what was read stays here until it is acted on.
         self._hearing = asyncio.Lock()
-        self._unheard: deque[store.Row] = deque()
+        self._unheard: deque[Row] = deque()
 
     def doubt(self) -> None:
         """Look at once: the bus may have lost something."""
@@ -134,7 +135,7 @@ class Repair:
         if room is None:
             return
         delivered = room.delivered
-        last_seq = (await store.last_seqs([conversation_id])).get(conversation_id)
+        last_seq = (await conversation_rows.last_seqs([conversation_id])).get(conversation_id)
         # One that was deleted is told of, and one that went on meanwhile is in order.
         if last_seq is None or delivered is None or room.is_closed or room.delivered != delivered:
             return
@@ -163,7 +164,7 @@ class Repair:
         for start in range(0, len(followed), VERIFIED_AT_ONCE):
             part = followed[start : start + VERIFIED_AT_ONCE]
             before = {room: (room.delivered or 0, room.known) for room in part}
-            last_seqs = await store.last_seqs([room.conversation_id for room in part])
+            last_seqs = await conversation_rows.last_seqs([room.conversation_id for room in part])
             for room, (delivered, known) in before.items():
                 last_seq = last_seqs.get(room.conversation_id)
                 if last_seq is None:
@@ -224,7 +225,7 @@ class Repair:
                     self._unheard.extend(found.notices)
                     self._notices_seen, has_more = found.seen, found.has_more
 
-    async def _act_on(self, notice: store.Row) -> None:
+    async def _act_on(self, notice: Row) -> None:
         try:
             await self._on_notice(notice)
         except AWAY:

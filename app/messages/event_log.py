@@ -9,29 +9,12 @@ from app.contract import events
 from app.contract.codec import read_json
 from app.contract.events import Change
 from app.messages import views
-from app.postgres import queries, store
-from app.postgres.store import Row
+from app.postgres import message_rows
+from app.postgres.statements import statement
+from app.postgres.transactions import POOL, Row, Transaction
 
-# The entries that a change adds to the log, and the head that they move on, in one round trip.
-APPEND = """
-WITH logged AS (
-    INSERT INTO events (conversation_id, seq, event, message_id, data)
-    SELECT $1, entry.seq, entry.event, entry.message_id, entry.data::jsonb
-    FROM unnest($2::bigint[], $3::text[], $4::uuid[], $5::text[]) AS entry (seq, event, message_id, data)
-)
-UPDATE conversation_heads SET last_seq = $6 WHERE conversation_id = $1
-RETURNING conversation_id
-"""
-
-# Where conversations stand, and whether the entry after a seq of each is still there.
-PLACES = """
-SELECT h.conversation_id, h.last_seq,
-       EXISTS (SELECT 1 FROM messages m WHERE m.conversation_id = h.conversation_id AND m.seq = wanted.seq + 1)
-       OR EXISTS (SELECT 1 FROM events e WHERE e.conversation_id = h.conversation_id AND e.seq = wanted.seq + 1)
-       AS is_kept
-FROM unnest($1::uuid[], $2::bigint[]) AS wanted (conversation_id, seq)
-CROSS JOIN LATERAL (SELECT * FROM conversation_heads WHERE conversation_id = wanted.conversation_id OFFSET 0) h
-"""
+APPEND = statement("append_events")
+PLACES = statement("log_positions")
 
 
 class Entry:
@@ -43,9 +26,9 @@ class Entry:
         self.seq, self.event, self.message_id, self.data = seq, event, message_id, data
 
 
-async def append(conversation_id: UUID, entries: list[Entry]) -> None:
-    """Write entries in the transaction that is open, which holds the conversation's head."""
-    await store.row(
+async def append(tx: Transaction, conversation_id: UUID, entries: list[Entry]) -> None:
+    """Write entries in a transaction that has locked the conversation's head."""
+    await tx.execute(
         APPEND,
         conversation_id,
         [entry.seq for entry in entries],
@@ -57,7 +40,7 @@ async def append(conversation_id: UUID, entries: list[Entry]) -> None:
 
 
 def change_of(row: Row) -> Change:
-    """Turn a row of `store.MISSED` into the change that sockets were sent, in its present form."""
+    """Turn a row of `message_rows.CHANGES_AFTER` into the change that sockets were sent, in its present form."""
     conversation_id, seq, name, message_id = row["conversation_id"], row["seq"], row["event"], row["message_id"]
     if name == events.MESSAGE_NEW:
         # The reactions follow as events of their own.
@@ -88,8 +71,8 @@ def _change_in_data(conversation_id: UUID, seq: int, name: str, row: Row) -> Cha
 
 async def places(positions: dict[UUID, int]) -> dict[UUID, tuple[int, bool]]:
     """Give where each conversation stands and whether the entry after a seq is kept; deleted ones are left out."""
-    seqs = [min(seq, queries.NEWEST - 1) for seq in positions.values()]
-    found = await store.rows(PLACES, list(positions), seqs)
+    seqs = [min(seq, message_rows.NEWEST - 1) for seq in positions.values()]
+    found = await POOL.rows(PLACES, list(positions), seqs)
     return {place["conversation_id"]: (place["last_seq"], place["is_kept"]) for place in found}
 
 
@@ -101,7 +84,7 @@ async def changes_after(positions: dict[UUID, int], most: int) -> list[Change]:
     """
     found: list[Change] = []
     expected = {conversation_id: seq + 1 for conversation_id, seq in positions.items()}
-    for row in await store.missed(positions, most):
+    for row in await message_rows.changes_after(positions, most):
         is_whole = row["message_id"] is None or row["sender_id"] is not None
         if row["seq"] == expected[row["conversation_id"]] and is_whole:
             found.append(change_of(row))

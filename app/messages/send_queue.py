@@ -30,7 +30,7 @@ from app.messages.submissions import Conversation, Submission
 from app.messages.writer import BATCHES, LINES, Stored, Written
 from app.postgres import database
 from app.postgres.errors import TRY_AGAIN
-from app.postgres.store import NewMessage
+from app.postgres.message_rows import NewMessage
 from app.runtime.supervisor import Supervisor
 
 MAX_BATCH = 128

@@ -5,7 +5,7 @@ from abc import abstractmethod
 from uuid import UUID
 
 from app.messages.writer import Stored
-from app.postgres.store import NewMessage
+from app.postgres.message_rows import NewMessage
 
 
 class Submission:

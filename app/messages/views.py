@@ -9,8 +9,8 @@ from app.contract import ids
 from app.contract.codec import compact
 from app.contract.schemas import ConversationView, MessageView, ParticipantView, UserView, timestamp
 from app.messages.writer import Stored
-from app.postgres.queries import MESSAGE_COLUMNS
-from app.postgres.store import NewMessage, Row
+from app.postgres.message_rows import MESSAGE_COLUMNS, NewMessage
+from app.postgres.transactions import Row
 
 LISTED_PARTICIPANTS = 20
 

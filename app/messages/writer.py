@@ -11,8 +11,8 @@ import asyncpg
 from app.config.settings import Settings
 from app.contract.errors import ServiceUnavailable
 from app.observability import metrics, tracing
-from app.postgres import database, store
-from app.postgres.store import NewMessage
+from app.postgres import database, message_rows
+from app.postgres.message_rows import NewMessage
 
 # Statements at the same time: those that skip conversations whose head is busy, and those that wait for one.
 BATCHES = 2
@@ -68,11 +68,11 @@ class Writer:
             if not messages:
                 return written
             metrics.SEND_GROUP_SIZE.observe(len(messages))
-            values = store.send_values(messages, is_told=self._is_told)
+            values = message_rows.send_values(messages, webhooks_enabled=self._is_told)
             size: tracing.Attributes = {"db.system.name": "postgresql", "db.operation.batch.size": len(messages)}
             traced = tracing.follow("INSERT messages", "client", (one.traceparent for one in messages), size)
             with traced, database.ending():
-                rows = await connection.fetch(store.SEND_IN_LINE if waits else store.SEND, *values)
+                rows = await connection.fetch(message_rows.SEND_WAITING if waits else message_rows.SEND, *values)
         for place, conversation_id, seq, at, is_revealing in rows:
             if place is None:
                 written.locked.add(conversation_id)

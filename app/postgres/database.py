@@ -25,8 +25,8 @@ from app.postgres.pool import (
     ending,
     keep,
     pool_options,
-    transaction,
 )
+from app.postgres.statements import statement
 
 __all__ = [
     "AWAY",
@@ -40,7 +40,6 @@ __all__ = [
     "is_away",
     "keep",
     "pool_options",
-    "transaction",
     "unavailable",
 ]
 
@@ -56,9 +55,8 @@ READY_PATIENCE = 1.0
 _APP = "chat"
 _LATEST = max(path.stem for path in Path(migrations.__file__).parent.glob("[0-9]*.py"))
 
-LAST_MIGRATION = "SELECT true FROM tortoise_migrations WHERE app = $1 AND name = $2"
-# One that was a primary and is a standby now answers as well, and refuses every change.
-LOOK = "SELECT pg_is_in_recovery()"
+LAST_MIGRATION = statement("is_migrated")
+LOOK = statement("is_standby")
 
 # Whether a use-case is done again: what it did was counted the first time.
 IS_AGAIN: ContextVar[bool] = ContextVar("is_again", default=False)

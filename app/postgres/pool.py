@@ -1,15 +1,15 @@
-"""Connections to PostgreSQL: how they are made, lent, taken back and ended, and the transactions on them.
+"""Connections to PostgreSQL: how they are made, lent, taken back and ended; transactions are in `transactions`.
 
 The module is the engine that Tortoise is told to use: its `client_class` lends connections of asyncpg's pool. Any
-await here may be cancelled: what is taken is given back or ended, and no transaction outlives its block.
+await here may be cancelled: what is taken is given back or ended.
 """
 
 import asyncio
 import random
 import socket
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -18,9 +18,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import asyncpg
 from asyncpg.exceptions._base import DataError as BadValue
 from asyncpg.pool import PoolConnectionProxy
-from tortoise.backends.asyncpg.client import AsyncpgDBClient, TransactionWrapper
-from tortoise.backends.base.client import BaseDBAsyncClient
-from tortoise.connection import get_connection, get_connections
+from tortoise.backends.asyncpg.client import AsyncpgDBClient
+from tortoise.connection import get_connection
 from tortoise.exceptions import IntegrityError, OperationalError
 
 from app.config.types import Url
@@ -154,25 +153,28 @@ def ending() -> Iterator[None]:
         raise asyncpg.InterfaceError(f"the connection was ended: {error}") from error
 
 
-class _Translating(AsyncpgDBClient):
-    """Gives errors as they are, where Tortoise would hide what they mean."""
+@contextmanager
+def translated() -> Iterator[None]:
+    """Run a statement: an error of it or its values becomes one of Tortoise, all else stays as it is."""
+    try:
+        with ending():
+            yield
+    except asyncpg.IntegrityConstraintViolationError as error:
+        raise IntegrityError(error) from error
+    except BadValue as error:
+        raise OperationalError(error) from error
+    except AWAY:
+        raise
+    except asyncpg.PostgresError as error:
+        raise OperationalError(error) from error
+
+
+class Client(AsyncpgDBClient):
+    """Lends connections of a pool for one statement each."""
 
     async def _translate_exceptions(self, func: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
-        try:
-            with ending():
-                return await func(self, *args, **kwargs)
-        except asyncpg.IntegrityConstraintViolationError as error:
-            raise IntegrityError(error) from error
-        except BadValue as error:
-            raise OperationalError(error) from error
-        except AWAY:
-            raise
-        except asyncpg.PostgresError as error:
-            raise OperationalError(error) from error
-
-
-class Client(_Translating):
-    """Lends connections of a pool for one statement each."""
+        with translated():
+            return await func(self, *args, **kwargs)
 
     def acquire_connection(self) -> Any:
         return Lent(self)
@@ -237,65 +239,9 @@ class Lent:
         await self._client.give_back(self._lent, is_clean=kind is None)
 
 
-class _Open(_Translating, TransactionWrapper):
-    """What statements run on inside an open transaction."""
-
-    def __init__(self, client: Client, lent: PoolConnectionProxy) -> None:
-        super().__init__(client)
-        self._connection = lent
-
-
-def connection() -> BaseDBAsyncClient:
-    """Give what statements run on: the pool, or the transaction that is open."""
-    return get_connection("default")
-
-
-@asynccontextmanager
-async def transaction() -> AsyncIterator[None]:
-    """Run the statements of a block in one transaction, which is committed at its end.
-
-    Wherever it is cancelled or fails, nothing is left open. A commit that was cancelled may have happened. Raises
-    RolledBackError where the block may be done again.
-    """
-    client = connection()
-    if not isinstance(client, Client):
-        raise RuntimeError("a transaction is open already")  # noqa: TRY004 - it is no matter of types
-    async with Lent(client) as lent:
-        try:
-            await lent.execute("BEGIN")
-            # Seen by this task only once it is open, and no longer than that.
-            token = get_connections().set(client.connection_name, _Open(client, lent))
-            try:
-                yield
-            finally:
-                get_connections().reset(token)
-            await _commit(lent)
-        except TRY_AGAIN as error:
-            await _roll_back(lent)
-            raise RolledBackError(str(error)) from error
-        except BaseException:
-            await _roll_back(lent)
-            raise
-
-
-async def _commit(lent: PoolConnectionProxy) -> None:
-    # What failed before is rolled back by it, and no error of it.
-    if await lent.execute("COMMIT") != "COMMIT":
-        raise asyncpg.InFailedSQLTransactionError("the transaction had failed and was rolled back")
-
-
-async def _roll_back(lent: PoolConnectionProxy) -> None:
-    """End whatever is open on a connection; where that is not confirmed, the connection is ended with it."""
-    try:
-        async with asyncio.timeout(ENDING_PATIENCE):
-            # Waits for the end of a statement that was cancelled, and does no harm where nothing is open.
-            await lent.execute("ROLLBACK")
-    except BaseException as error:
-        with suppress(asyncpg.InterfaceError):
-            # It says so of a connection that was ended already; why the transaction failed must not be lost by it.
-            lent.terminate()
-        if not isinstance(error, Exception):
-            raise
+def connection() -> Client:
+    """Give the client of the pool that is open."""
+    return cast("Client", get_connection("default"))
 
 
 async def again(

@@ -8,12 +8,13 @@ from app.config.settings import Settings
 from app.delivery.fanout import Fanout
 from app.delivery.receipts import Receipts
 from app.delivery.typing import LocalTypists
+from app.identity import revocation
 from app.identity.rate_limits import RateLimits
 from app.identity.tokens import TokenVerifier
 from app.messages.send_queue import SendQueue
 from app.messages.writer import Writer
-from app.observability import metrics, tracing
-from app.postgres import database, store
+from app.observability import metrics
+from app.postgres import database
 from app.postgres.database import Database
 from app.presence.presence import Presence
 from app.realtime.engineio.engine import MAX_MESSAGE_BYTES
@@ -27,7 +28,6 @@ from app.redis.addresses import Addresses
 from app.redis.pubsub import Bus
 from app.rest.app import RestServer, create_app
 from app.runtime import ports
-from app.runtime.batching import Batcher
 from app.runtime.health import Health
 from app.runtime.supervisor import Supervisor
 from app.usecases import chores, conversations, presence, presence_audit
@@ -63,7 +63,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         presence=Presence(redis, settings.max_sockets_per_user),
         receipts=Receipts(redis, fanout, supervisor),
         typists=LocalTypists(fanout.tell_room),
-        is_refused=Batcher(store.are_refused, lambda _: tracing.statement(store.REFUSED)),
+        is_refused=revocation.batched(),
     )
     health = Health(deps.database)
     session_ids = SessionIds(uuid4().hex[:12], settings.internal_api_secret)

@@ -1,7 +1,7 @@
 """A batcher: items that come while a batch is under way are collected, and go as the next batch.
 
 A lone item waits for nobody. With a pause, an item that comes right after a batch waits for it, so that a crowd of
-callers costs few batches. Batches run outside of any transaction.
+callers costs few batches.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ class Batcher(Generic[Q, A]):
             return result
         self._waiting.append((item, result))
         if self._task is None:
-            # A context of its own: the task must not be within the transaction of the first caller.
+            # A context of its own: a batch is not part of the work of the first caller.
             self._task = asyncio.create_task(self._work(), context=contextvars.Context())
             self._task.add_done_callback(self._on_end)
         return result

@@ -1,4 +1,4 @@
-"""Whether somebody may act at all and is in a conversation, and where a message is."""
+"""Access: who may act at all, who is in a conversation, and where a message is."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -6,55 +6,40 @@ from uuid import UUID
 from app.contract import ids
 from app.contract.errors import Conflict, Forbidden, NotFound
 from app.identity.actor import Actor
-from app.postgres import queries, store
-from app.postgres.store import Row
+from app.postgres import message_rows, participant_rows
+from app.postgres.statements import statement
+from app.postgres.transactions import Executor, Row, Transaction
 
-IS_REFUSED = "SELECT 1 FROM users WHERE id = $1 AND refused_until >= $2"
-
-DELETED_USERS = "SELECT id FROM users WHERE id = ANY($1::text[]) AND deleted_at IS NOT NULL"
-
-# By advisory locks, since there is no row of who was never synced. All are taken in one order, after the head of a
-# conversation; a deletion takes one alone, and no head with it.
-LOCK_USERS = """
-SELECT pg_advisory_xact_lock_shared(key)
-FROM (
-    SELECT DISTINCT hashtextextended(user_id, 0) AS key FROM unnest($1::text[]) AS person (user_id) ORDER BY key
-) AS ordered
-"""
-
-LOCK_DELETED_USER = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+DELETED_USERS = statement("deleted_users")
+LOCK_USERS = statement("lock_users")
+LOCK_DELETED_USER = statement("lock_deleted_user")
 
 
-async def lock_users(user_ids: Sequence[str]) -> None:
-    """Keep users from being deleted until the open transaction ends, which lets them into a conversation.
+async def lock_users(tx: Transaction, user_ids: Sequence[str]) -> None:
+    """Keep users from being deleted until the transaction ends, which lets them into a conversation.
 
     Whether one was deleted before is to be read by a statement after this one: it may have waited for that.
     """
-    await store.rows(LOCK_USERS, list(user_ids))
+    await tx.execute(LOCK_USERS, list(user_ids))
 
 
-async def lock_deleted_user(user_id: str) -> None:
+async def lock_deleted_user(tx: Transaction, user_id: str) -> None:
     """Wait for all transactions that let a user into a conversation, and let none begin until this one ends."""
-    await store.rows(LOCK_DELETED_USER, user_id)
+    await tx.execute(LOCK_DELETED_USER, user_id)
 
 
-async def require_known(user_ids: Sequence[str]) -> None:
+async def require_known(executor: Executor, user_ids: Sequence[str]) -> None:
     """Raise Conflict for a user who was deleted and not synced again."""
-    if gone := await store.rows(DELETED_USERS, list(user_ids)):
+    if gone := await executor.rows(DELETED_USERS, list(user_ids)):
         raise Conflict(f"The user {gone[0]['id']!r} was deleted")
-
-
-async def is_refused(actor: Actor) -> bool:
-    """Tell whether the actor's token was issued before its user was deleted."""
-    return await store.row(IS_REFUSED, actor.user_id, actor.issued_second) is not None
 
 
 async def require_participant(conversation_id: UUID, actor: Actor) -> None:
     """Raise NotFound where there is no such conversation, Forbidden where the actor is not in it."""
-    admit(conversation_id, *await queries.membership(conversation_id, actor.user_id))
+    admit(conversation_id, *await participant_rows.membership(conversation_id, actor.user_id))
 
 
-def admit(conversation_id: UUID, known: bool, member: bool) -> None:  # noqa: FBT001 - as `queries` gives them
+def admit(conversation_id: UUID, known: bool, member: bool) -> None:  # noqa: FBT001 - as `participant_rows` gives them
     """Raise NotFound where there is no such conversation, Forbidden for who is not in it."""
     if not known:
         raise no_conversation(conversation_id)
@@ -67,9 +52,9 @@ def no_conversation(conversation_id: UUID) -> NotFound:
     return NotFound(f"There is no conversation {ids.to_wire(ids.CONVERSATION, conversation_id)!r}")
 
 
-async def require_message(message_id: UUID, actor: Actor) -> Row:
+async def require_message(executor: Executor, message_id: UUID, actor: Actor) -> Row:
     """Read a message; raises NotFound where there is none. Who may see it is asked of its conversation."""
-    row = await queries.get_message(actor.user_id, message_id)
+    row = await message_rows.get_message(executor, actor.user_id, message_id)
     if row is None:
         raise NotFound(f"There is no message {ids.to_wire(ids.MESSAGE, message_id)!r}")
     return row

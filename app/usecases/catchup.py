@@ -16,7 +16,7 @@ from app.identity import policy
 from app.identity.actor import Actor
 from app.identity.rate_limits import Action
 from app.messages import event_log
-from app.postgres import queries
+from app.postgres import participant_rows
 from app.usecases.access import admit, no_conversation, require_participant
 from app.usecases.deps import Deps
 
@@ -82,7 +82,7 @@ async def sync(deps: Deps, actor: Actor, command: SocketSync) -> dict[str, Any]:
     since = None if command.since is None else _utc(command.since)
     found: dict[str, Any] = {}
     named = await _readable(actor, command.conversations, found)
-    entered = [] if since is None else await queries.joined_since(actor.user_id, since)
+    entered = [] if since is None else await participant_rows.joined_since(actor.user_id, since)
     known = set(named.values())
     joined = [ids.to_wire(ids.CONVERSATION, one) for one in entered if one not in known]
     places = await _places(command.conversations, named, found)
@@ -111,7 +111,7 @@ async def _readable(actor: Actor, texts: Iterable[str], found: dict[str, Any]) -
             named[text] = ids.from_wire(ids.CONVERSATION, text)
         except NotFound as error:
             found[text] = _error(error)
-    known = await queries.memberships(list(named.values()), actor.user_id)
+    known = await participant_rows.memberships(list(named.values()), actor.user_id)
     for text, conversation_id in list(named.items()):
         try:
             admit(conversation_id, *known[conversation_id])

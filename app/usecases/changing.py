@@ -13,35 +13,26 @@ from typing import Any
 from uuid import UUID
 
 from app.contract import events, ids
-from app.contract.errors import Forbidden, NotFound, Unauthorized
+from app.contract.errors import Forbidden, NotFound
 from app.contract.events import Change
+from app.identity import revocation
 from app.identity.actor import Actor
 from app.messages import event_log
 from app.messages.event_log import Entry
 from app.observability import tracing
-from app.postgres import store
-from app.postgres.database import transaction
+from app.postgres.statements import statement
+from app.postgres.transactions import Row, Transaction, transaction
 from app.usecases.deps import Deps
 from app.webhooks.outbox import Webhook
 
-LOCK = """
-SELECT last_seq, last_message_seq FROM conversation_heads WHERE conversation_id = $1 FOR NO KEY UPDATE
-"""
-
-# Read by a statement of its own: one that waited for the lock would still see what was there before the wait.
-STATE = """
-SELECT c.type, c.title, c.metadata, c.owner_id, c.updated_at, me.role,
-       EXISTS (SELECT 1 FROM users WHERE id = $2 AND refused_until >= $3) AS is_refused
-FROM conversations c
-LEFT JOIN participants me ON me.conversation_id = $1 AND me.user_id = $2
-WHERE c.id = $1
-"""
+LOCK = statement("lock_conversation")
+STATE = statement("locked_conversation")
 
 
 class Changing:
-    """A conversation whose head the open transaction holds, and what changes in it."""
+    """A conversation whose head a transaction has locked, and what changes in it."""
 
-    def __init__(self, conversation_id: UUID, head: store.Row, state: store.Row) -> None:
+    def __init__(self, conversation_id: UUID, head: Row, state: Row) -> None:
         self.conversation_id = conversation_id
         self.last_seq: int = head["last_seq"]
         self.last_message_seq: int = head["last_message_seq"]
@@ -73,19 +64,23 @@ class Changing:
 
 
 @asynccontextmanager
-async def changing(deps: Deps, conversation_id: UUID, actor: Actor | None) -> AsyncIterator[Changing]:
-    """Hold a conversation for a change by one of its participants, or by the service itself.
+async def changing(
+    deps: Deps, conversation_id: UUID, actor: Actor | None
+) -> AsyncIterator[tuple[Transaction, Changing]]:
+    """Lock a conversation for a change by one of its participants, or by the service itself.
+
+    Gives the transaction, which is committed at the end of the block, and the conversation.
 
     Raises NotFound, Forbidden for a stranger, Unauthorized for a user who was deleted, and
     RolledBackError where others had PostgreSQL roll it back: nothing was announced, and all may be done again.
     """
     with tracing.span("transaction"):
-        async with transaction():
-            conversation = await _held(conversation_id, actor)
-            yield conversation
+        async with transaction() as tx:
+            conversation = await _locked(tx, conversation_id, actor)
+            yield tx, conversation
             if conversation.entries and not conversation.dissolved:
-                await event_log.append(conversation_id, conversation.entries)
-                await deps.outbox.append(conversation_id, conversation.webhooks)
+                await event_log.append(tx, conversation_id, conversation.entries)
+                await deps.outbox.append(tx, conversation_id, conversation.webhooks)
     if conversation.dissolved:
         deps.fanout.close_room(conversation_id, events.conversation_deleted(conversation_id))
         return
@@ -95,15 +90,15 @@ async def changing(deps: Deps, conversation_id: UUID, actor: Actor | None) -> As
         deps.outbox.wake()
 
 
-async def _held(conversation_id: UUID, actor: Actor | None) -> Changing:
-    """Lock a conversation in the open transaction, and look whether the actor may change it."""
-    head = await store.row(LOCK, conversation_id)
+async def _locked(tx: Transaction, conversation_id: UUID, actor: Actor | None) -> Changing:
+    """Lock a conversation in a transaction, and look whether the actor may change it."""
+    head = await tx.row(LOCK, conversation_id)
     user_id, second = ("", 0) if actor is None else (actor.user_id, actor.issued_second)
-    state = await store.row(STATE, conversation_id, user_id, second) if head else None
+    state = await tx.row(STATE, conversation_id, user_id, second) if head else None
     if head is None or state is None:
         raise NotFound(f"There is no conversation {ids.to_wire(ids.CONVERSATION, conversation_id)!r}")
     if state["is_refused"]:
-        raise Unauthorized("The user was deleted")
+        raise revocation.refused()
     if actor is not None and state["role"] is None:
         raise Forbidden("You are not a participant of this conversation")
     return Changing(conversation_id, head, state)

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 from app.contract.errors import NotFound
-from app.postgres import store
-from app.postgres.database import transaction
+from app.postgres.statements import statement
+from app.postgres.transactions import POOL, transaction
 from app.usecases.changing import changing
 from app.usecases.deps import Deps
 from app.usecases.messages import note_deletion
@@ -27,89 +27,25 @@ LEFT_AT_ONCE = 50
 PAUSE = 1.0
 CLEANING_INTERVAL = 60.0
 
-# Under a new id, whoever is at it already does not end it: it is begun again.
-ADD = """
-INSERT INTO chores (kind, subject) VALUES ($1, $2)
-ON CONFLICT (kind, subject) DO UPDATE SET id = EXCLUDED.id, leased_until = NULL
-"""
-
-CLAIM = """
-UPDATE chores SET leased_until = now() + interval '30 seconds'
-WHERE id = (
-    SELECT id FROM chores WHERE leased_until IS NULL OR leased_until < now()
-    ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
-)
-RETURNING id, kind, subject
-"""
-
-RENEW = "UPDATE chores SET leased_until = now() + interval '30 seconds' WHERE id = $1"
-
-DONE = "DELETE FROM chores WHERE id = $1"
-
-# An array, so that the rows are looked up one by one: for a join the planner may read the whole table.
-PURGE_REACTIONS = """
-DELETE FROM reactions WHERE message_id = ANY (ARRAY(
-    SELECT id FROM messages WHERE conversation_id = $1 ORDER BY seq LIMIT $2
-))
-"""
-
-PURGE_MESSAGES = """
-DELETE FROM messages WHERE id = ANY (ARRAY(
-    SELECT id FROM messages WHERE conversation_id = $1 ORDER BY seq LIMIT $2
-)) RETURNING id
-"""
-
-PURGE_EVENTS = """
-DELETE FROM events WHERE id = ANY (ARRAY(
-    SELECT id FROM events WHERE conversation_id = $1 ORDER BY seq LIMIT $2
-)) RETURNING id
-"""
-
-# Where somebody's messages may be: where they are, and where they were.
-CONVERSATIONS = """
-SELECT conversation_id FROM participants WHERE user_id = $1
-UNION
-SELECT conversation_id FROM former_participants WHERE user_id = $1
-ORDER BY conversation_id
-"""
-
-# What somebody has said in a conversation and not deleted, a piece at a time. What they wrote since, having come
-# back, stays.
-STRETCH = """
-SELECT max(seq) AS last_seq, array_agg(id ORDER BY seq) AS ids
-FROM (
-    SELECT id, seq FROM messages
-    WHERE conversation_id = $1 AND sender_id = $2 AND deleted_at IS NULL AND seq > $3
-          AND created_at < (SELECT to_timestamp(refused_until + 1) FROM users WHERE id = $2)
-    ORDER BY seq LIMIT $4
-) AS stretch
-"""
-
-BURY = """
-UPDATE messages SET content = '', attachments = '[]', deleted_at = date_trunc('milliseconds', clock_timestamp())
-WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL
-RETURNING id, sender_id, deleted_at
-"""
-
-# Both are written under the head's lock or never read in order, so that what goes is a beginning.
-FORGET_NOTICES = """
-DELETE FROM notices WHERE id IN (
-    SELECT id FROM notices WHERE created_at < now() - interval '1 hour' ORDER BY created_at LIMIT $1
-) RETURNING id
-"""
-
-FORGET_EVENTS = """
-DELETE FROM events WHERE id IN (
-    SELECT id FROM events WHERE created_at < now() - make_interval(days => $2) ORDER BY created_at LIMIT $1
-) RETURNING id
-"""
+ADD = statement("add_job")
+CLAIM = statement("claim_job")
+RENEW = statement("renew_job")
+DONE = statement("finish_job")
+PURGE_REACTIONS = statement("purge_reactions")
+PURGE_MESSAGES = statement("purge_messages")
+PURGE_EVENTS = statement("purge_events")
+CONVERSATIONS = statement("conversations_ever_joined")
+STRETCH = statement("messages_to_erase")
+BURY = statement("erase_messages")
+FORGET_NOTICES = statement("forget_notices")
+FORGET_EVENTS = statement("forget_events")
 
 _log = logging.getLogger(__name__)
 
 
 async def add(kind: str, subject: str) -> None:
     """Leave something to be done."""
-    await store.rows(ADD, kind, subject)
+    await POOL.rows(ADD, kind, subject)
 
 
 async def work_forever(deps: Deps) -> None:
@@ -121,12 +57,12 @@ async def work_forever(deps: Deps) -> None:
 
 async def work(deps: Deps) -> bool:
     """Do the next chore that no other pod is at; False where there is none."""
-    chore = await store.row(CLAIM)
+    chore = await POOL.row(CLAIM)
     if chore is None:
         return False
     async for _ in _pieces(deps, chore["kind"], chore["subject"]):
-        await store.rows(RENEW, chore["id"])
-    await store.rows(DONE, chore["id"])
+        await POOL.rows(RENEW, chore["id"])
+    await POOL.rows(DONE, chore["id"])
     _log.info("done: %s of %s", chore["kind"], chore["subject"])
     return True
 
@@ -141,10 +77,10 @@ async def _purge(conversation_id: UUID) -> AsyncIterator[None]:
     """Delete what a conversation left behind that is gone for everybody already."""
     left = True
     while left:
-        async with transaction():
-            await store.rows(PURGE_REACTIONS, conversation_id, PIECE)
-            messages = await store.rows(PURGE_MESSAGES, conversation_id, PIECE)
-            logged = await store.rows(PURGE_EVENTS, conversation_id, PIECE)
+        async with transaction() as tx:
+            await tx.execute(PURGE_REACTIONS, conversation_id, PIECE)
+            messages = await tx.rows(PURGE_MESSAGES, conversation_id, PIECE)
+            logged = await tx.rows(PURGE_EVENTS, conversation_id, PIECE)
         left = bool(messages or logged)
         yield
 
@@ -157,10 +93,10 @@ async def _leave(deps: Deps, user_id: str) -> AsyncIterator[None]:
 
 async def _erase(deps: Deps, user_id: str) -> AsyncIterator[None]:
     """Delete each message of a user like any other."""
-    for conversation in await store.rows(CONVERSATIONS, user_id):
+    for conversation in await POOL.rows(CONVERSATIONS, user_id):
         position = 0
         while True:
-            stretch = await store.row(STRETCH, conversation["conversation_id"], user_id, position, PIECE)
+            stretch = await POOL.row(STRETCH, conversation["conversation_id"], user_id, position, PIECE)
             if stretch is None or stretch["last_seq"] is None:
                 break
             position = stretch["last_seq"]
@@ -173,8 +109,8 @@ async def _erase(deps: Deps, user_id: str) -> AsyncIterator[None]:
 
 async def _bury(deps: Deps, conversation_id: UUID, message_ids: list[UUID]) -> None:
     try:
-        async with changing(deps, conversation_id, None) as conversation:
-            for row in await store.rows(BURY, message_ids):
+        async with changing(deps, conversation_id, None) as (tx, conversation):
+            for row in await tx.rows(BURY, message_ids):
                 note_deletion(conversation, row, row["sender_id"])
     except NotFound:
         # The whole conversation was deleted meanwhile, and is purged.
@@ -184,8 +120,8 @@ async def _bury(deps: Deps, conversation_id: UUID, message_ids: list[UUID]) -> N
 async def clean_forever(deps: Deps) -> None:
     """Forget from time to time what was kept long enough."""
     while True:
-        while await store.rows(FORGET_NOTICES, PIECE):
+        while await POOL.rows(FORGET_NOTICES, PIECE):
             continue
-        while await store.rows(FORGET_EVENTS, PIECE, deps.settings.events_retention_days):
+        while await POOL.rows(FORGET_EVENTS, PIECE, deps.settings.events_retention_days):
             continue
         await asyncio.sleep(CLEANING_INTERVAL)

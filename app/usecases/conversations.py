@@ -1,4 +1,4 @@
-"""Who talks with whom."""
+"""Use cases of conversations: create, list, show, change, hide and delete."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from tortoise.exceptions import IntegrityError
 
 from app.contract import cursors, events, ids
 from app.contract.codec import encode, read_json
-from app.contract.errors import Conflict, Unauthorized
+from app.contract.errors import Conflict
 from app.contract.schemas import (
     ConversationPage,
     ConversationView,
@@ -19,92 +19,26 @@ from app.contract.schemas import (
     timestamp,
 )
 from app.delivery.rooms import Invitation
-from app.identity import policy
+from app.identity import policy, revocation
 from app.identity.actor import Actor
 from app.identity.rate_limits import Action
 from app.messages import views
 from app.observability import tracing
-from app.postgres import queries, store
-from app.postgres.database import transaction
-from app.usecases.access import admit, is_refused, lock_users, require_known, require_participant
+from app.postgres import conversation_rows, participant_rows
+from app.postgres.statements import statement
+from app.postgres.transactions import POOL, Row, Transaction, transaction
+from app.usecases.access import admit, lock_users, require_known, require_participant
 from app.usecases.changing import Changing, changing
 from app.usecases.deps import Deps
 
-# Two people who create their conversation at the same moment get the same one: the loser waits and finds it.
-CREATE = """
-WITH created AS (
-    INSERT INTO conversations (id, type, title, metadata, created_by, owner_id, direct_low, direct_high,
-                               creation_key, fingerprint, created_at, updated_at)
-    SELECT $1, $2, $3, $4::text::jsonb, $5::varchar, $6::varchar, $7, $8, $10, $11, now(), now()
-    WHERE NOT EXISTS (SELECT 1 FROM users WHERE id = $5::varchar AND refused_until >= $12)
-          AND NOT EXISTS (
-              SELECT 1 FROM users WHERE id = ANY($9::text[]) AND id <> $5::varchar AND deleted_at IS NOT NULL
-          )
-    ON CONFLICT (direct_low, direct_high) DO NOTHING
-    RETURNING id, created_at
-), noticed AS (
-    INSERT INTO notices (kind, user_id, conversation_id)
-    SELECT 'joined', person.user_id, created.id FROM created, unnest($9::text[]) AS person (user_id)
-), head AS (
-    INSERT INTO conversation_heads (conversation_id, last_seq, last_message_seq, activity_at)
-    SELECT id, 0, 0, created_at FROM created
-), told AS (
-    INSERT INTO webhooks (id, event, conversation_id, seq, user_id, data, created_at, traceparent)
-    SELECT id, 'conversation.created', id, 0, $5::varchar,
-           json_build_object('type', $2::text, 'participantIds', $9::text[])::jsonb, created_at, $14
-    FROM created WHERE $13
-)
-INSERT INTO participants (conversation_id, user_id, role, joined_at, last_read_seq)
-SELECT created.id, person.user_id, CASE WHEN person.user_id = $6::varchar THEN 'owner' ELSE 'member' END,
-       created.created_at, 0
-FROM created, unnest($9::text[]) AS person (user_id)
-RETURNING conversation_id
-"""
-
-DIRECT = "SELECT id FROM conversations WHERE direct_low = $1 AND direct_high = $2"
-
-CREATED_AS = "SELECT id, fingerprint FROM conversations WHERE created_by = $1 AND creation_key = $2"
-
-UPDATE = """
-UPDATE conversations SET title = $2, metadata = $3::text::jsonb, updated_at = clock_timestamp() WHERE id = $1
-"""
-
-STATE = "SELECT title, metadata, owner_id, updated_at FROM conversations WHERE id = $1"
-
-HIDE = """
-WITH head AS (
-    UPDATE conversation_heads SET is_hidden = true WHERE conversation_id = $1 RETURNING last_message_seq
-)
-UPDATE participants SET hidden_seq = head.last_message_seq
-FROM head
-WHERE conversation_id = $1 AND user_id = $2 AND (hidden_seq IS NULL OR hidden_seq < head.last_message_seq)
-RETURNING id
-"""
-
-SHOW = """
-UPDATE participants p SET hidden_seq = NULL
-FROM conversation_heads h
-WHERE h.conversation_id = $1 AND p.conversation_id = $1 AND p.user_id = $2 AND p.hidden_seq >= h.last_message_seq
-RETURNING p.id
-"""
-
-# What takes long, the messages above all, goes in the background.
-DISSOLVE = """
-WITH gone AS (
-    DELETE FROM participants WHERE conversation_id = $1 RETURNING conversation_id, user_id
-), remembered AS (
-    INSERT INTO former_participants (user_id, conversation_id)
-    SELECT user_id, conversation_id FROM gone
-    ON CONFLICT DO NOTHING
-), head AS (
-    DELETE FROM conversation_heads WHERE conversation_id = $1
-), noticed AS (
-    INSERT INTO notices (kind, conversation_id) VALUES ('dissolved', $1)
-), chore AS (
-    INSERT INTO chores (kind, subject) VALUES ('purge', $1::uuid::text) ON CONFLICT DO NOTHING
-)
-DELETE FROM conversations WHERE id = $1
-"""
+CREATE = statement("create_conversation")
+DIRECT = statement("find_direct_conversation")
+CREATED_AS = statement("find_conversation_created_as")
+UPDATE = statement("update_conversation")
+STATE = statement("conversation_state")
+HIDE = statement("hide_conversation")
+SHOW = statement("show_conversation")
+DISSOLVE = statement("dissolve_conversation")
 
 
 async def create_conversation(
@@ -125,9 +59,9 @@ async def create_conversation(
     people = [actor.user_id, *others]
     new_id = ids.new_id()
     try:
-        async with transaction():
-            await lock_users(people)
-            created = await store.row(
+        async with transaction() as tx:
+            await lock_users(tx, people)
+            created = await tx.row(
                 CREATE,
                 new_id,
                 command.type,
@@ -149,9 +83,8 @@ async def create_conversation(
         before = _created_before(actor, key, fingerprint) if is_group else _direct_before(deps, actor, pair)
         if (view := await before) is not None:
             return view, False
-        await require_known(others)
-        if await is_refused(actor):
-            raise Unauthorized("The user was deleted")
+        await require_known(POOL, others)
+        await revocation.require_valid(actor)
         raise Conflict("Another conversation took this place at the same moment, create it again")
     deps.outbox.wake()
     await welcome(deps, new_id, people)
@@ -163,7 +96,7 @@ def _pair(one: str, other: str) -> tuple[str, str]:
 
 
 async def _created_before(actor: Actor, key: str | None, fingerprint: bytes) -> ConversationView | None:
-    found = await store.row(CREATED_AS, actor.user_id, key)
+    found = await POOL.row(CREATED_AS, actor.user_id, key)
     if found is None:
         return None
     if found["fingerprint"] != fingerprint:
@@ -173,10 +106,10 @@ async def _created_before(actor: Actor, key: str | None, fingerprint: bytes) -> 
 
 
 async def _direct_before(deps: Deps, actor: Actor, pair: tuple[str | None, str | None]) -> ConversationView | None:
-    found = await store.row(DIRECT, *pair)
+    found = await POOL.row(DIRECT, *pair)
     if found is None:
         return None
-    if await store.row(SHOW, found["id"], actor.user_id) is not None:
+    if await POOL.row(SHOW, found["id"], actor.user_id) is not None:
         await welcome(deps, found["id"], [actor.user_id])
     return await conversation_view(actor.user_id, found["id"])
 
@@ -195,10 +128,12 @@ async def list_conversations(deps: Deps, actor: Actor, limit: int, cursor: str |
     await deps.limits.check(Action.READ, actor.user_id)
     before = None if cursor is None else cursors.read_activity_cursor(actor.user_id, cursor, "cursor")
     async with deps.database.dear_reads:
-        rows = await queries.list_conversations(actor.user_id, before, limit + 1)
+        rows = await conversation_rows.list_conversations(actor.user_id, before, limit + 1)
         shown = rows[:limit]
         people = views.by_conversation(
-            await queries.participants([row["id"] for row in shown], actor.user_id, views.LISTED_PARTICIPANTS)
+            await participant_rows.participants(
+                [row["id"] for row in shown], actor.user_id, views.LISTED_PARTICIPANTS
+            )
         )
     # One without anybody was deleted between the two statements.
     page = ConversationPage(
@@ -217,20 +152,20 @@ async def update_conversation(
     policy.require_write(actor)
     await deps.limits.check(Action.WRITE, actor.user_id)
     metadata = None if command.metadata is UNSET else policy.check_metadata(deps.settings, command.metadata)
-    async with changing(deps, conversation_id, actor) as conversation:
+    async with changing(deps, conversation_id, actor) as (tx, conversation):
         policy.require_group(conversation.type)
         title = conversation.title if command.title is UNSET else command.title
         is_other = metadata is not None and read_json(metadata) != read_json(conversation.metadata)
         if title != conversation.title or is_other:
             text = metadata.decode() if metadata is not None else conversation.metadata
-            await store.rows(UPDATE, conversation_id, title, text)
-            await note_update(conversation)
+            await tx.execute(UPDATE, conversation_id, title, text)
+            await note_update(tx, conversation)
     return await conversation_view(actor.user_id, conversation_id)
 
 
-async def note_update(conversation: Changing) -> None:
+async def note_update(tx: Transaction, conversation: Changing) -> None:
     """Log what title, metadata and owner are now."""
-    state = await store.row(STATE, conversation.conversation_id)
+    state = await tx.row(STATE, conversation.conversation_id)
     assert state is not None
     data: dict[str, Any] = {
         "title": state["title"],
@@ -243,14 +178,14 @@ async def note_update(conversation: Changing) -> None:
     )
 
 
-async def hide(conversation: Changing, user_id: str) -> bool:
-    """Hide the direct conversation that is held from somebody's list, until somebody writes; False if it is."""
-    return await store.row(HIDE, conversation.conversation_id, user_id) is not None
+async def hide(tx: Transaction, conversation: Changing, user_id: str) -> bool:
+    """Hide the direct conversation that is locked from somebody's list, until somebody writes; False if it is."""
+    return await tx.row(HIDE, conversation.conversation_id, user_id) is not None
 
 
-async def dissolve(conversation: Changing) -> None:
-    """Delete the conversation that is held: it is gone for everybody with the commit."""
-    await store.rows(DISSOLVE, conversation.conversation_id)
+async def dissolve(tx: Transaction, conversation: Changing) -> None:
+    """Delete the conversation that is locked: it is gone for everybody with the commit."""
+    await tx.execute(DISSOLVE, conversation.conversation_id)
     conversation.dissolved = True
 
 
@@ -271,10 +206,12 @@ async def _invitations(conversation_id: UUID, user_ids: Sequence[str]) -> list[I
     row = await _seen_by_one_of(conversation_id, user_ids)
     if row is None:
         return []
-    everybody = await queries.participants([conversation_id], "", len(user_ids) + views.LISTED_PARTICIPANTS)
+    everybody = await participant_rows.participants(
+        [conversation_id], "", len(user_ids) + views.LISTED_PARTICIPANTS
+    )
     view = views.conversation(row, [])
     found: list[Invitation] = []
-    for person in await queries.named_participants(conversation_id, user_ids):
+    for person in await participant_rows.named_participants(conversation_id, user_ids):
         others = [other for other in everybody if other["user_id"] != person["user_id"]]
         shown = [views.participant(one) for one in [person, *others][: views.LISTED_PARTICIPANTS]]
         event = events.conversation_new(structs.replace(view, participants=shown))
@@ -282,10 +219,10 @@ async def _invitations(conversation_id: UUID, user_ids: Sequence[str]) -> list[I
     return found
 
 
-async def _seen_by_one_of(conversation_id: UUID, user_ids: Sequence[str]) -> store.Row | None:
+async def _seen_by_one_of(conversation_id: UUID, user_ids: Sequence[str]) -> Row | None:
     """Read a conversation as one of those sees it who have not been taken out again meanwhile."""
     for user_id in user_ids:
-        if (row := await queries.get_conversation(conversation_id, user_id)) is not None:
+        if (row := await conversation_rows.get_conversation(conversation_id, user_id)) is not None:
             return row
     return None
 
@@ -295,9 +232,9 @@ async def conversation_view(user_id: str, conversation_id: UUID) -> Conversation
 
     Raises Forbidden and NotFound for who was removed at the same moment, or the conversation with them.
     """
-    row = await queries.get_conversation(conversation_id, user_id)
-    people = await queries.participants([conversation_id], user_id, 2**31 - 1)
+    row = await conversation_rows.get_conversation(conversation_id, user_id)
+    people = await participant_rows.participants([conversation_id], user_id, 2**31 - 1)
     if row is None:
-        admit(conversation_id, *await queries.membership(conversation_id, user_id))
+        admit(conversation_id, *await participant_rows.membership(conversation_id, user_id))
         raise Conflict("You left the conversation and came back at the same moment, ask again")
     return views.conversation(row, people)

@@ -11,21 +11,26 @@ from msgspec import Raw
 
 from app.contract import cursors, events, ids
 from app.contract.codec import encode, reject
-from app.contract.errors import Conflict, Forbidden, NotFound, ServiceUnavailable, Unauthorized
+from app.contract.errors import Conflict, Forbidden, NotFound, ServiceUnavailable
 from app.contract.schemas import EditMessage, MessagePage, MessageView, SendMessage
-from app.identity import policy
+from app.identity import policy, revocation
 from app.identity.actor import Actor
 from app.identity.rate_limits import Action
 from app.messages import views
 from app.messages.submissions import Submission
 from app.messages.writer import Stored
 from app.observability import tracing
-from app.postgres import database, queries, store
-from app.postgres.models import Message
-from app.postgres.store import NewMessage, Row
-from app.usecases.access import is_refused, require_message, require_participant
+from app.postgres import database, message_rows
+from app.postgres.message_rows import NewMessage
+from app.postgres.statements import statement
+from app.postgres.transactions import POOL, Row, Transaction
+from app.usecases.access import require_message, require_participant
 from app.usecases.changing import Changing, changing
 from app.usecases.deps import Deps
+
+EDIT = statement("edit_message")
+DELETE = statement("delete_message")
+NOW = statement("database_time")
 
 # Learns once of a message as JSON, or of an error, or of neither: then it was not stored, and `find` tells why.
 Observer = Callable[[Raw | None, Exception | None], None]
@@ -121,8 +126,7 @@ class Outgoing(Submission):
 
     async def find(self) -> Raw:
         """Give what was sent before under the same id; raises what this was refused for."""
-        if await is_refused(self._actor):
-            raise Unauthorized("The user was deleted")
+        await revocation.require_valid(self._actor)
         await require_participant(self.message.conversation_id, self._actor)
         return Raw(encode(views.message(await _first_of_its_id(self.message))))
 
@@ -149,7 +153,7 @@ async def _first_of_its_id(new: NewMessage) -> Row:
     """Find what was first sent under an id; raises Conflict where that said something else."""
     row = None
     if new.client_message_id is not None:
-        row = await queries.message_sent_as(new.conversation_id, new.sender_id, new.client_message_id)
+        row = await message_rows.message_sent_as(new.conversation_id, new.sender_id, new.client_message_id)
     if row is None:
         # What it was refused for is over already.
         raise ServiceUnavailable
@@ -162,15 +166,14 @@ async def edit_message(deps: Deps, actor: Actor, message_id: UUID, command: Edit
     """Change what a message says; only its author may. Raises ValidationFailed, Forbidden, NotFound, Conflict."""
     policy.require_write(actor)
     await deps.limits.check(Action.WRITE, actor.user_id)
-    found = await require_message(message_id, actor)
-    async with changing(deps, found["conversation_id"], actor) as conversation:
-        row = await require_message(message_id, actor)
+    found = await require_message(POOL, message_id, actor)
+    async with changing(deps, found["conversation_id"], actor) as (tx, conversation):
+        row = await require_message(tx, message_id, actor)
         policy.check_edit(deps.settings, actor, row, command)
         if command.content != row["content"]:
             row["content"] = command.content
-            row["updated_at"] = await _now()
-            with tracing.span("UPDATE messages", "client", {"db.system.name": "postgresql"}):
-                await Message.filter(id=message_id).update(content=row["content"], updated_at=row["updated_at"])
+            row["updated_at"] = await _now(tx)
+            await tx.execute(EDIT, message_id, row["content"], row["updated_at"])
             change = events.message_updated(
                 conversation.conversation_id, conversation.next_seq, message_id, row["content"], row["updated_at"]
             )
@@ -182,14 +185,13 @@ async def delete_message(deps: Deps, actor: Actor, message_id: UUID) -> None:
     """Leave a tombstone; the author or the owner of the group may. Raises Forbidden and NotFound."""
     policy.require_write(actor)
     await deps.limits.check(Action.WRITE, actor.user_id)
-    found = await require_message(message_id, actor)
-    async with changing(deps, found["conversation_id"], actor) as conversation:
-        row = await require_message(message_id, actor)
+    found = await require_message(POOL, message_id, actor)
+    async with changing(deps, found["conversation_id"], actor) as (tx, conversation):
+        row = await require_message(tx, message_id, actor)
         policy.check_delete(actor, row, conversation.owner_id)
         if row["deleted_at"] is None:
-            at = await _now()
-            with tracing.span("UPDATE messages", "client", {"db.system.name": "postgresql"}):
-                await Message.filter(id=message_id).update(content="", attachments=[], deleted_at=at)
+            at = await _now(tx)
+            await tx.execute(DELETE, message_id, at)
             note_deletion(conversation, {**row, "deleted_at": at}, actor.user_id)
 
 
@@ -202,9 +204,9 @@ def note_deletion(conversation: Changing, message: Row, deleted_by: str) -> None
     conversation.tell_master(events.MESSAGE_REMOVED, deleted_by, at, message_id=message_id, data=data)
 
 
-async def _now() -> datetime:
+async def _now(tx: Transaction) -> datetime:
     """Give the time of the database, to the precision that clients see."""
-    row = await store.row("SELECT date_trunc('milliseconds', clock_timestamp()) AS now")
+    row = await tx.row(NOW)
     assert row is not None
     return cast("datetime", row["now"])
 
@@ -219,7 +221,7 @@ async def list_messages(
         raise reject("after", "must not be given together with before")
     await require_participant(conversation_id, actor)
     async with deps.database.dear_reads:
-        rows = await queries.history(
+        rows = await message_rows.history(
             actor.user_id,
             conversation_id,
             before=None if before is None else await _place(conversation_id, before, "before"),
@@ -238,7 +240,7 @@ async def _place(conversation_id: UUID, text: str, field: str) -> int:
     if not text.startswith(f"{ids.MESSAGE}_"):
         return cursors.read_seq_cursor(conversation_id, text, field)
     try:
-        seq = await queries.seq_of(conversation_id, ids.from_wire(ids.MESSAGE, text))
+        seq = await message_rows.seq_of(conversation_id, ids.from_wire(ids.MESSAGE, text))
     except NotFound:
         seq = None
     if seq is None:

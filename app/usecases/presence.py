@@ -14,7 +14,9 @@ from app.contract.schemas import timestamp
 from app.identity import policy
 from app.identity.actor import Actor
 from app.identity.rate_limits import Action
-from app.postgres import queries, store
+from app.postgres import participant_rows
+from app.postgres.statements import statement
+from app.postgres.transactions import POOL
 from app.presence.presence import HEARTBEAT
 from app.redis.connection import AWAY
 from app.usecases.access import require_participant
@@ -23,25 +25,7 @@ from app.usecases.sessions import make_room
 
 SETTLE_INTERVAL = 0.5
 
-# Which of these share a conversation with somebody, large groups aside. Nobody is looked for past the first such
-# conversation, and none is read further than shows that it is large. OFFSET 0 has each looked up one by one.
-ACQUAINTED = """
-SELECT asked.user_id
-FROM unnest($2::varchar[]) AS asked (user_id)
-CROSS JOIN LATERAL (
-    SELECT 1
-    FROM (SELECT conversation_id FROM participants WHERE user_id = asked.user_id OFFSET 0) AS theirs
-    CROSS JOIN LATERAL (
-        SELECT 1 FROM participants WHERE conversation_id = theirs.conversation_id AND user_id = $1 OFFSET 0
-    ) AS mine
-    WHERE (
-        SELECT count(*) FROM (
-            SELECT 1 FROM participants WHERE conversation_id = theirs.conversation_id LIMIT $3 + 1
-        ) AS probe
-    ) <= $3
-    LIMIT 1
-) AS shared
-"""
+ACQUAINTED = statement("acquainted_users")
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +47,7 @@ async def conversation_presence(deps: Deps, actor: Actor, conversation_id: UUID)
     policy.require_read(actor)
     await deps.limits.check(Action.READ, actor.user_id)
     await require_participant(conversation_id, actor)
-    people = await queries.participants([conversation_id], actor.user_id, 2**31 - 1)
+    people = await participant_rows.participants([conversation_id], actor.user_id, 2**31 - 1)
     found = await deps.presence.user_presence([person["user_id"] for person in people])
     return PresenceView(
         conversation_id=ids.to_wire(ids.CONVERSATION, conversation_id),
@@ -80,7 +64,7 @@ async def online_among(deps: Deps, actor: Actor, user_ids: Sequence[str]) -> lis
     policy.require_read(actor)
     await deps.limits.check(Action.READ, actor.user_id)
     async with deps.database.dear_reads:
-        found = await store.rows(ACQUAINTED, actor.user_id, list(set(user_ids)), deps.settings.large_group)
+        found = await POOL.rows(ACQUAINTED, actor.user_id, list(set(user_ids)), deps.settings.large_group)
     known = {acquainted["user_id"] for acquainted in found}
     asked = [user_id for user_id in dict.fromkeys(user_ids) if user_id in known or user_id == actor.user_id]
     return [one.user_id for one in await deps.presence.user_presence(asked) if one.is_online]

@@ -15,7 +15,8 @@ from uuid import UUID
 
 from app.contract import events
 from app.observability import metrics
-from app.postgres import store
+from app.postgres.statements import statement
+from app.postgres.transactions import POOL
 from app.presence.changes import PresenceChange
 from app.usecases.deps import Deps
 
@@ -28,22 +29,7 @@ PAGE_PARTICIPANTS = 2_000
 PUBSUB_WAIT = 10.0
 PUBSUB_INTERVAL = 0.1
 
-# The next conversations of each user, and who is in them: of a large group one more than it takes to be large.
-CONTACTS = """
-SELECT who.user_id, mine.conversation_id, probe.user_ids
-FROM unnest($1::varchar[], $2::uuid[]) AS who (user_id, after)
-CROSS JOIN LATERAL (
-    SELECT conversation_id FROM participants
-    WHERE user_id = who.user_id AND conversation_id > who.after
-    ORDER BY conversation_id LIMIT $3
-) AS mine
-CROSS JOIN LATERAL (
-    SELECT array_agg(few.user_id) AS user_ids FROM (
-        SELECT user_id FROM participants WHERE conversation_id = mine.conversation_id LIMIT $4 + 1
-    ) AS few
-) AS probe
-ORDER BY mine.conversation_id
-"""
+CONTACTS = statement("contacts")
 
 
 class _Announcement:
@@ -114,7 +100,7 @@ class Announcer:
     async def _announce_page(self, announcements: Sequence[_Announcement]) -> None:
         """Send events to the contacts of the next page; the next ones are those of `announce_widely_forever`."""
         by_user = {announcement.change.user_id: announcement for announcement in announcements}
-        found = await store.rows(
+        found = await POOL.rows(
             CONTACTS,
             list(by_user),
             [announcement.after for announcement in announcements],

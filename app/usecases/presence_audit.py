@@ -8,7 +8,8 @@ import asyncio
 import logging
 
 from app.contract import events
-from app.postgres import store
+from app.postgres.statements import statement
+from app.postgres.transactions import POOL
 from app.presence.presence import LEASE_MS
 from app.redis.connection import AWAY
 from app.usecases.deps import Deps
@@ -18,13 +19,7 @@ AUDIT_AFTER = LEASE_MS / 1000 + 2.0
 # Users that are compared at a time.
 PAGE = 500
 
-# What the master was told last, or is about to be told, of each of the next users.
-LAST_TOLD = """
-SELECT DISTINCT ON (user_id) user_id, event, seq FROM webhooks
-WHERE conversation_id IS NULL AND user_id > $1
-ORDER BY user_id, seq DESC
-LIMIT $2
-"""
+LAST_TOLD = statement("last_presence_webhooks")
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +45,7 @@ async def audit(deps: Deps) -> None:
     after, is_more = "", True
     while is_more:
         async with deps.database.dear_reads:
-            found = await store.rows(LAST_TOLD, after, PAGE)
+            found = await POOL.rows(LAST_TOLD, after, PAGE)
         last = [(row["user_id"], row["event"] == events.USER_CAME, row["seq"]) for row in found]
         await deps.presence.correct(last)
         is_more = len(found) == PAGE

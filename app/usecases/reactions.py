@@ -1,4 +1,4 @@
-"""What people feel about messages."""
+"""Use cases of reactions: add and remove."""
 
 from datetime import UTC, datetime
 from uuid import UUID
@@ -10,24 +10,16 @@ from app.identity import policy
 from app.identity.actor import Actor
 from app.identity.rate_limits import Action
 from app.messages import views
-from app.postgres import queries, store
+from app.postgres import message_rows
+from app.postgres.statements import statement
+from app.postgres.transactions import POOL
 from app.usecases.access import require_message
 from app.usecases.changing import changing
 from app.usecases.deps import Deps
 
-# Nothing is added where it is already, nor where there are as many different ones as may be.
-ADD = """
-WITH present AS (SELECT DISTINCT emoji FROM reactions WHERE message_id = $1)
-INSERT INTO reactions (message_id, emoji, user_id)
-SELECT $1, $2::varchar, $3
-WHERE $2::varchar IN (SELECT emoji FROM present) OR (SELECT count(*) FROM present) < $4
-ON CONFLICT DO NOTHING
-RETURNING id
-"""
-
-HAS = "SELECT 1 FROM reactions WHERE message_id = $1 AND emoji = $2 AND user_id = $3"
-
-REMOVE = "DELETE FROM reactions WHERE message_id = $1 AND emoji = $2 AND user_id = $3 RETURNING id"
+ADD = statement("add_reaction")
+HAS = statement("has_reaction")
+REMOVE = statement("remove_reaction")
 
 
 async def add_reaction(
@@ -40,13 +32,13 @@ async def add_reaction(
     policy.require_write(actor)
     await deps.limits.check(Action.WRITE, actor.user_id)
     policy.check_emoji(command.emoji)
-    found = await require_message(message_id, actor)
-    async with changing(deps, found["conversation_id"], actor) as conversation:
-        if (await require_message(message_id, actor))["deleted_at"] is not None:
+    found = await require_message(POOL, message_id, actor)
+    async with changing(deps, found["conversation_id"], actor) as (tx, conversation):
+        if (await require_message(tx, message_id, actor))["deleted_at"] is not None:
             raise Conflict("The message was deleted")
         key = (message_id, command.emoji, actor.user_id)
         most = deps.settings.max_reactions
-        is_new = await store.row(ADD, *key, most) is not None
+        is_new = await tx.row(ADD, *key, most) is not None
         if is_new:
             change = events.reaction(
                 events.REACTION_ADDED, conversation.conversation_id, conversation.next_seq, *key
@@ -60,9 +52,9 @@ async def add_reaction(
                 message_id=message_id,
                 data={"emoji": command.emoji},
             )
-        elif await store.row(HAS, *key) is None:
+        elif await tx.row(HAS, *key) is None:
             raise Conflict(f"The message has {most} different reactions, which is the most there can be")
-        row = await queries.get_message(actor.user_id, message_id)
+        row = await message_rows.get_message(tx, actor.user_id, message_id)
     assert row is not None
     return views.message(row), is_new
 
@@ -72,10 +64,10 @@ async def remove_reaction(deps: Deps, actor: Actor, message_id: UUID, emoji: str
     policy.require_write(actor)
     await deps.limits.check(Action.WRITE, actor.user_id)
     policy.check_emoji(emoji)
-    found = await require_message(message_id, actor)
-    async with changing(deps, found["conversation_id"], actor) as conversation:
+    found = await require_message(POOL, message_id, actor)
+    async with changing(deps, found["conversation_id"], actor) as (tx, conversation):
         key = (message_id, emoji, actor.user_id)
-        if await store.row(REMOVE, *key) is not None:
+        if await tx.row(REMOVE, *key) is not None:
             change = events.reaction(
                 events.REACTION_REMOVED, conversation.conversation_id, conversation.next_seq, *key
             )

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from app.contract.errors import Unauthorized
 from app.delivery.rooms import Subscriber
-from app.identity import policy
+from app.identity import policy, revocation
 from app.identity.actor import Actor
 from app.identity.rate_limits import Action
 from app.usecases.deps import Deps
@@ -14,7 +14,7 @@ async def authenticate(deps: Deps, token: str) -> Actor:
     """Turn a token into an actor; raises Unauthorized, also for a user who was deleted since."""
     actor = deps.tokens.verify(token)
     if await deps.is_refused((actor.user_id, actor.issued_second)):
-        raise Unauthorized("The user was deleted")
+        raise revocation.refused()
     return actor
 
 

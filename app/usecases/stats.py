@@ -7,7 +7,8 @@ from uuid import UUID
 import msgspec
 
 from app.contract import ids
-from app.postgres import store
+from app.postgres.statements import statement
+from app.postgres.transactions import POOL
 from app.usecases.deps import Deps
 
 STATS_AGE = 30.0
@@ -18,39 +19,10 @@ DAY = 86_400
 SLICES = 96
 SLICE_ROWS = EXACT_BELOW // SLICES
 
-# The counts of the tables that grow with use, each up to the bound, and what the planner knows of them.
-STATS = """
-SELECT (SELECT count(*) FROM (SELECT 1 FROM users WHERE deleted_at IS NULL LIMIT $1) counted) AS users,
-       (SELECT count(*) FROM (SELECT 1 FROM conversations LIMIT $1) counted) AS conversations,
-       (SELECT count(*) FROM (SELECT 1 FROM messages LIMIT $1) counted) AS messages,
-       (SELECT count(*) FROM (SELECT 1 FROM webhooks WHERE state IN ('new', 'due') LIMIT $1) counted) AS pending,
-       (SELECT count(*) FROM (SELECT 1 FROM webhooks WHERE state = 'dead' LIMIT $1) counted) AS dead
-"""
-
-ESTIMATES = """
-SELECT relname AS name, reltuples::bigint AS count FROM pg_class
-WHERE oid IN ('users'::regclass, 'conversations'::regclass, 'messages'::regclass)
-"""
-
-# The upper bound leaves nothing out: it tells the planner that a day is little, who would guess a third of it all.
-LAST_DAY = """
-SELECT count(*) AS count FROM (
-    SELECT 1 FROM messages WHERE id BETWEEN $1 AND 'ffffffff-ffff-ffff-ffff-ffffffffffff' LIMIT $2
-) counted
-"""
-
-# The first messages of each slice of time, and the last of these. Where a slice ends is looked at afterwards: the
-# planner takes a range between two ids for a short one, and would read and sort all of it.
-SAMPLE = """
-SELECT taken.count, taken.last
-FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS slice (start, stop, place)
-CROSS JOIN LATERAL (
-    SELECT count(*) AS count, (array_agg(id))[count(*)::int] AS last
-    FROM (SELECT id FROM messages WHERE id >= slice.start ORDER BY id LIMIT $3) first
-    WHERE id < slice.stop
-) taken
-ORDER BY slice.place
-"""
+STATS = statement("bounded_counts")
+ESTIMATES = statement("estimated_counts")
+LAST_DAY = statement("messages_of_last_day")
+SAMPLE = statement("sampled_messages")
 
 
 class MessageCount(msgspec.Struct, rename="camel"):
@@ -94,10 +66,10 @@ class Stats:
 async def _read(deps: Deps) -> StatsView:
     estimates: dict[str, int] = {}
     async with deps.database.dear_reads:
-        counted = await store.row(STATS, EXACT_BELOW)
+        counted = await POOL.row(STATS, EXACT_BELOW)
         assert counted is not None
         if max(counted["users"], counted["conversations"], counted["messages"]) >= EXACT_BELOW:
-            estimates = {one["name"]: one["count"] for one in await store.rows(ESTIMATES)}
+            estimates = {one["name"]: one["count"] for one in await POOL.rows(ESTIMATES)}
         last_day = await _last_day(time.time())
     found = {
         name: _total(counted[name], estimates.get(name, 0)) for name in ("users", "conversations", "messages")
@@ -119,12 +91,12 @@ def _total(counted: int, estimate: int) -> int:
 
 
 async def _last_day(now: float) -> int:
-    counted = await store.row(LAST_DAY, ids.first_of(now - DAY), EXACT_BELOW)
+    counted = await POOL.row(LAST_DAY, ids.first_of(now - DAY), EXACT_BELOW)
     if counted is not None and counted["count"] < EXACT_BELOW:
         return int(counted["count"])
     starts = [now - DAY + DAY / SLICES * place for place in range(SLICES + 1)]
     bounds = [ids.first_of(start) for start in starts]
-    taken = await store.rows(SAMPLE, bounds[:-1], bounds[1:], SLICE_ROWS)
+    taken = await POOL.rows(SAMPLE, bounds[:-1], bounds[1:], SLICE_ROWS)
     return sum(
         estimate_slice(one["count"], one["last"], start, stop)
         for one, start, stop in zip(taken, starts, starts[1:], strict=True)

@@ -6,7 +6,8 @@ from app.contract.errors import RateLimited
 from app.identity import policy
 from app.identity.actor import Actor
 from app.identity.rate_limits import Action
-from app.postgres import queries
+from app.postgres import participant_rows
+from app.postgres.transactions import POOL
 from app.usecases.access import require_participant
 from app.usecases.deps import Deps
 
@@ -36,7 +37,7 @@ class Typing:
         except RateLimited:
             return False
         await require_participant(conversation_id, self.actor)
-        return await queries.participant_count(conversation_id) <= self._deps.settings.large_group
+        return await participant_rows.participant_count(POOL, conversation_id) <= self._deps.settings.large_group
 
     async def end(self, conversation_id: UUID) -> None:
         """Stop typing, on behalf of a client; raises Forbidden and NotFound."""

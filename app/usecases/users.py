@@ -1,4 +1,4 @@
-"""The profiles that the master owns, and what becomes of somebody whom it deletes."""
+"""Use cases of users: sync and show the profiles that the master owns, delete a user."""
 
 import json
 from collections.abc import Sequence
@@ -12,42 +12,16 @@ from app.contract.errors import NotFound, ValidationFailed
 from app.contract.schemas import SyncUser, SyncUsers, UserView
 from app.identity import policy
 from app.messages import views
-from app.postgres import store
-from app.postgres.database import transaction
+from app.postgres.statements import statement
+from app.postgres.transactions import POOL, transaction
 from app.usecases import chores
 from app.usecases.access import lock_deleted_user
 from app.usecases.deps import Deps
 from app.usecases.participants import leave_groups
 
-# One statement for a thousand as for one. A user who was deleted comes back, but tokens of before do not.
-SYNC = """
-INSERT INTO users (id, display_name, avatar_url, metadata, created_at, updated_at)
-SELECT person.id, person.display_name, person.avatar_url, person.metadata::jsonb, now(), now()
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS person (id, display_name, avatar_url, metadata)
-ORDER BY person.id
-ON CONFLICT (id) DO UPDATE
-SET display_name = EXCLUDED.display_name, avatar_url = EXCLUDED.avatar_url, metadata = EXCLUDED.metadata,
-    updated_at = EXCLUDED.updated_at, deleted_at = NULL,
-    created_at = CASE WHEN users.deleted_at IS NULL THEN users.created_at ELSE EXCLUDED.created_at END
-"""
-
-GET = "SELECT * FROM users WHERE id = $1 AND deleted_at IS NULL"
-
-# The profile goes; that there was one is kept, so that old tokens stay refused. The time is that of the statement:
-# whoever was let into a group while the transaction waited for its lock came before.
-DELETE = """
-WITH moment AS (
-    SELECT statement_timestamp() AS at
-), noticed AS (
-    INSERT INTO notices (kind, user_id, created_at) SELECT 'expelled', $1, at FROM moment
-)
-INSERT INTO users (id, display_name, metadata, created_at, updated_at, deleted_at, refused_until)
-SELECT $1, '', '{}', at, at, at, floor(extract(epoch FROM at))::bigint FROM moment
-ON CONFLICT (id) DO UPDATE
-SET display_name = '', avatar_url = NULL, metadata = '{}', deleted_at = EXCLUDED.deleted_at,
-    updated_at = EXCLUDED.updated_at, refused_until = EXCLUDED.refused_until
-RETURNING refused_until
-"""
+SYNC = statement("sync_users")
+GET = statement("get_user")
+DELETE = statement("delete_user")
 
 # What is left of somebody's groups at once; more go in the background.
 GROUPS_AT_ONCE = 100
@@ -110,7 +84,7 @@ def _named(raw: Raw) -> str | UnsetType:
 
 async def _store(users: Sequence[tuple[SyncUser, bytes]]) -> None:
     if users:
-        await store.rows(
+        await POOL.rows(
             SYNC,
             [user.external_user_id for user, _ in users],
             [user.display_name for user, _ in users],
@@ -121,7 +95,7 @@ async def _store(users: Sequence[tuple[SyncUser, bytes]]) -> None:
 
 async def get_user(user_id: str) -> UserView:
     """Show a profile; raises NotFound."""
-    row = await store.row(GET, user_id)
+    row = await POOL.row(GET, user_id)
     if row is None:
         raise NotFound(f"There is no user {user_id[:128]!r}")
     return views.user(row)
@@ -132,9 +106,9 @@ async def delete_user(deps: Deps, user_id: str, *, erase: bool) -> None:
 
     The second call does what the first may have left.
     """
-    async with transaction():
-        await lock_deleted_user(user_id)
-        deleted = await store.row(DELETE, user_id)
+    async with transaction() as tx:
+        await lock_deleted_user(tx, user_id)
+        deleted = await tx.row(DELETE, user_id)
     assert deleted is not None
     deps.fanout.expel(user_id, deleted["refused_until"])
     if erase:

@@ -11,29 +11,14 @@ from app.contract import cursors, ids
 from app.contract.errors import Conflict, NotFound
 from app.contract.fields import Timestamp
 from app.contract.schemas import timestamp
-from app.postgres import store
-from app.postgres.store import Row
+from app.postgres.statements import statement
+from app.postgres.transactions import POOL, Row
 from app.usecases.deps import Deps
 
 Status = Literal["pending", "delivered", "dead"]
 
-_COLUMNS = """
-id, event, state, attempts, last_status_code, last_error, created_at, delivered_at,
-CASE WHEN state IN ('new', 'due') THEN due_at END AS due_at
-"""
-
-# Two walks along the index of state and id. Compared and sorted by both, because with `state = $1` a plan that
-# knows no values walks along the ids of all instead, past a million that were delivered.
-LIST = f"""
-SELECT * FROM (
-    (SELECT {_COLUMNS} FROM webhooks WHERE (state, id) > ($1, $3) AND state <= $1 ORDER BY state, id LIMIT $4)
-    UNION ALL
-    (SELECT {_COLUMNS} FROM webhooks WHERE (state, id) > ($2, $3) AND state <= $2 ORDER BY state, id LIMIT $4)
-) AS found
-ORDER BY id LIMIT $4
-"""
-
-LIST_ALL = f"SELECT {_COLUMNS} FROM webhooks WHERE id > $1 ORDER BY id LIMIT $2"
+LIST = statement("list_webhooks")
+LIST_ALL = statement("list_all_webhooks")
 
 _STATES: dict[Status, tuple[str, str | None]] = {
     "pending": ("new", "due"),
@@ -41,22 +26,8 @@ _STATES: dict[Status, tuple[str, str | None]] = {
     "dead": ("dead", None),
 }
 
-# One that waits for its first attempt keeps its place; one that is under way is left alone. Of a user's presence
-# only the newest may be told again.
-REPLAY = """
-UPDATE webhooks w
-SET state = CASE WHEN state = 'new' THEN 'new' ELSE 'due' END, step = 0, delivered_at = NULL,
-    due_at = CASE WHEN lease IS NULL THEN now() ELSE due_at END,
-    expires_at = CASE WHEN expires_at IS NOT NULL THEN now() + interval '10 minutes' END
-WHERE id = $1 AND NOT EXISTS (
-    SELECT 1 FROM webhooks newer
-    WHERE w.conversation_id IS NULL
-          AND newer.conversation_id IS NULL AND newer.user_id = w.user_id AND newer.seq > w.seq
-)
-RETURNING id
-"""
-
-EXISTS = "SELECT 1 FROM webhooks WHERE id = $1"
+REPLAY = statement("replay_webhook")
+EXISTS = statement("webhook_exists")
 
 
 class WebhookView(msgspec.Struct, rename="camel"):
@@ -82,9 +53,9 @@ async def list_webhooks(status: Status | None, limit: int, cursor: str | None) -
     """Show a page of the webhooks of one status, or of all, the oldest first; raises ValidationFailed."""
     after = UUID(int=0) if cursor is None else cursors.read_id_cursor(ids.WEBHOOK, cursor, "cursor")
     if status is None:
-        rows = await store.rows(LIST_ALL, after, limit + 1)
+        rows = await POOL.rows(LIST_ALL, after, limit + 1)
     else:
-        rows = await store.rows(LIST, *_STATES[status], after, limit + 1)
+        rows = await POOL.rows(LIST, *_STATES[status], after, limit + 1)
     page = WebhookPage([_view(row) for row in rows[:limit]])
     if len(rows) > limit:
         page.next_cursor = cursors.id_cursor(ids.WEBHOOK, rows[limit - 1]["id"])
@@ -108,11 +79,11 @@ def _view(row: Row) -> WebhookView:
 async def replay_webhook(deps: Deps, webhook_id: UUID) -> None:
     """Have a webhook sent again under the same id; raises NotFound, and Conflict where a newer one replaces it."""
     try:
-        is_replayed = await store.row(REPLAY, webhook_id) is not None
+        is_replayed = await POOL.row(REPLAY, webhook_id) is not None
     except IntegrityError:
         # The newer one was written at the same moment.
         is_replayed = False
-    if not is_replayed and await store.row(EXISTS, webhook_id) is not None:
+    if not is_replayed and await POOL.row(EXISTS, webhook_id) is not None:
         raise Conflict("There is a newer change of the same user's presence")
     if not is_replayed:
         raise NotFound(f"There is no webhook {ids.to_wire(ids.WEBHOOK, webhook_id)!r}")

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from app.config.settings import Settings
 from app.contract import events
 from app.observability import tracing
-from app.postgres.store import Row
+from app.postgres.transactions import Row
 from app.runtime.batching import Batcher
 from app.webhooks import payload, queue, signing
 from app.webhooks.http_client import NoAnswerError, Poster

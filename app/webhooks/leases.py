@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 from uuid import UUID
 
-from app.postgres.store import Row
+from app.postgres.transactions import Row
 from app.webhooks import queue
 from app.webhooks.queue import LEASE, Settled
 

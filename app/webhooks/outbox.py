@@ -1,7 +1,7 @@
 """The outbox: webhooks are written in the transaction of the change, and posted by the worker.
 
 Only use-cases append. Nothing is written where there is no WEBHOOK_URL. For a message that is sent there is no
-statement here: `store.SEND` writes that row too.
+statement here: `message_rows.SEND` writes that row too.
 """
 
 import asyncio
@@ -18,7 +18,8 @@ from app.config.settings import Settings
 from app.contract import events, ids
 from app.contract.codec import encode
 from app.observability import metrics, tracing
-from app.postgres import store
+from app.postgres.statements import statement
+from app.postgres.transactions import POOL, Transaction
 from app.presence.changes import PresenceChange
 from app.redis.connection import AWAY
 from app.redis.pubsub import Bus
@@ -33,42 +34,9 @@ LOOK_INTERVAL = 10.0
 _SEEN = "chat:webhooks:seen"
 SHOW_INTERVAL = 10.0
 
-APPEND = """
-INSERT INTO webhooks (id, conversation_id, event, seq, user_id, message_id, data, created_at, traceparent)
-SELECT told.id, $1, told.event, told.seq, told.user_id, told.message_id, told.data::jsonb, told.created_at, $9
-FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::uuid[], $7::text[], $8::timestamptz[])
-     AS told (id, event, seq, user_id, message_id, data, created_at)
-"""
-
-# A newer transition takes the place of one that was not delivered; where that is under way, it waits for its end.
-# One that is late, because its pod was, is of no use any more, and a master must never see it after a newer one.
-APPEND_PRESENCE = """
-INSERT INTO webhooks (id, event, seq, user_id, state, created_at, expires_at, traceparent)
-SELECT told.id, told.event, told.seq, told.user_id, 'due', told.at, told.at + interval '10 minutes',
-       told.traceparent
-FROM unnest($1::uuid[], $2::varchar[], $3::bigint[], $4::varchar[], $5::timestamptz[], $6::varchar[])
-     AS told (id, event, seq, user_id, at, traceparent)
-WHERE NOT EXISTS (
-    SELECT 1 FROM webhooks w WHERE w.conversation_id IS NULL AND w.user_id = told.user_id AND w.seq >= told.seq
-)
-ORDER BY told.user_id
-ON CONFLICT (user_id) WHERE conversation_id IS NULL AND state = 'due' DO UPDATE
-SET id = EXCLUDED.id, event = EXCLUDED.event, seq = EXCLUDED.seq, created_at = EXCLUDED.created_at,
-    expires_at = EXCLUDED.expires_at, traceparent = EXCLUDED.traceparent,
-    attempts = 0, step = 0, last_status_code = NULL, last_error = NULL,
-    due_at = CASE WHEN webhooks.lease IS NULL THEN clock_timestamp() ELSE webhooks.due_at END
-WHERE webhooks.seq < EXCLUDED.seq
-"""
-
-# Something that nobody has taken for a minute.
-OVERDUE = """
-SELECT 1 FROM (
-    (SELECT 1 FROM webhooks WHERE state = 'new' AND due_at < now() - interval '60 seconds' LIMIT 1)
-    UNION ALL
-    (SELECT 1 FROM webhooks WHERE state = 'due' AND due_at < now() - interval '60 seconds' LIMIT 1)
-) AS overdue
-LIMIT 1
-"""
+APPEND = statement("append_webhooks")
+APPEND_PRESENCE = statement("append_presence_webhooks")
+OVERDUE = statement("overdue_webhooks")
 
 _log = logging.getLogger(__name__)
 
@@ -93,20 +61,20 @@ class Outbox:
         self._bus = bus
         self._waking = False
 
-    async def append(self, conversation_id: UUID, webhooks: Sequence[Webhook]) -> None:
-        """Write webhooks in the transaction that is open."""
+    async def append(self, tx: Transaction, conversation_id: UUID, webhooks: Sequence[Webhook]) -> None:
+        """Write webhooks in the transaction of their change."""
         if not self.is_on or not webhooks:
             return
-        await store.rows(
+        await tx.execute(
             APPEND,
             conversation_id,
             [ids.new_id() for _ in webhooks],
-            [told.event for told in webhooks],
-            [told.seq for told in webhooks],
-            [told.user_id for told in webhooks],
-            [told.message_id for told in webhooks],
-            [encode(told.data).decode() for told in webhooks],
-            [told.created_at for told in webhooks],
+            [webhook.event for webhook in webhooks],
+            [webhook.seq for webhook in webhooks],
+            [webhook.user_id for webhook in webhooks],
+            [webhook.message_id for webhook in webhooks],
+            [encode(webhook.data).decode() for webhook in webhooks],
+            [webhook.created_at for webhook in webhooks],
             tracing.traceparent(),
         )
 
@@ -115,7 +83,7 @@ class Outbox:
         if not self.is_on:
             return
         newest = {change.user_id: change for change in sorted(changes, key=lambda change: change.number)}.values()
-        await store.rows(
+        await POOL.rows(
             APPEND_PRESENCE,
             [ids.new_id() for _ in newest],
             [events.USER_CAME if change.is_online else events.USER_WENT for change in newest],
@@ -143,7 +111,7 @@ class Outbox:
             except AWAY as error:
                 _log.debug("whether a worker runs is not known, Redis is away: %s", error)
                 continue
-            was_missed, is_missed = is_missed, not is_seen and await store.row(OVERDUE) is not None
+            was_missed, is_missed = is_missed, not is_seen and await POOL.row(OVERDUE) is not None
             metrics.WEBHOOK_WORKER_MISSING.set(is_missed)
             if is_missed and not was_missed:
                 _log.warning("webhooks are due, and no worker was seen for %d s", MISSED_AFTER)

@@ -11,7 +11,7 @@ from typing import Any
 from app.contract import events, ids
 from app.contract.codec import encode
 from app.contract.schemas import timestamp
-from app.postgres.store import Row
+from app.postgres.transactions import Row
 
 
 def webhook_id(row: Row) -> str:

@@ -24,7 +24,7 @@ from app.config.settings import Settings
 from app.contract import ids
 from app.observability import metrics
 from app.postgres.database import AWAY, Database
-from app.postgres.store import Row
+from app.postgres.transactions import Row
 from app.runtime.supervisor import Supervisor
 from app.webhooks import queue
 from app.webhooks.breaker import Breaker

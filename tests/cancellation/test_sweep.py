@@ -31,8 +31,7 @@ from app.contract.schemas import (
     UpdateConversation,
 )
 from app.identity.actor import Actor
-from app.postgres import database
-from app.postgres import pool as postgres
+from app.postgres import database, transactions
 from app.process import wiring
 from app.realtime.socketio.packets import event_frame
 from app.runtime.supervisor import supervised
@@ -142,7 +141,7 @@ class World:
 
     async def check(self) -> None:
         """Look that nothing is left behind by what was cancelled."""
-        assert isinstance(database.connection(), postgres.Client), "the task is in a transaction"
+        assert not transactions.in_transaction, "a task is in a transaction"
         deps = self.deps
         await until(self.is_whole, "that connections and locks are given back")
         assert deps.database.dear_reads._value == database.DEAR_READS

@@ -26,7 +26,7 @@ from app.messages.submissions import Submission
 from app.messages.writer import Stored, Written
 from app.postgres import database
 from app.postgres.errors import TRY_AGAIN
-from app.postgres.store import NewMessage
+from app.postgres.message_rows import NewMessage
 from app.runtime.supervisor import supervised
 
 # Small, so that all of them are reached.

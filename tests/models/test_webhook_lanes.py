@@ -19,8 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from app.config.settings import Settings
 from app.contract import ids
-from app.postgres import store
 from app.postgres.database import opened
+from app.postgres.transactions import POOL, Row
 from app.webhooks import outbox, queue
 from app.webhooks.delivery import Outcome
 from app.webhooks.worker import Worker
@@ -58,7 +58,7 @@ ALL_DUE = (
 class Attempt:
     """A webhook on its way to the master; one that is `lost` is of a worker whose lease has ended."""
 
-    row: store.Row
+    row: Row
     answer: asyncio.Future
     worker: "Simulated"
     lost: bool = False
@@ -75,11 +75,11 @@ class Simulated:
         # Probes, which end with their attempt.
         self.claims: set[asyncio.Task] = set()
 
-    async def attempt(self, row: store.Row) -> Outcome:
+    async def attempt(self, row: Row) -> Outcome:
         return await self.machine.started(Attempt(row, self.machine.loop.create_future(), self))
 
     @property
-    def held(self) -> list[store.Row]:
+    def held(self) -> list[Row]:
         return list(self.real._leases._leased.values())
 
     async def claim(self) -> None:
@@ -117,7 +117,7 @@ class Lanes(RuleBasedStateMachine):
 
     async def open(self) -> None:
         await self.stack.enter_async_context(opened(self.config.database_url))
-        await store.rows("DELETE FROM webhooks")
+        await POOL.rows("DELETE FROM webhooks")
         self.patch = self.stack.enter_context(pytest.MonkeyPatch.context())
         for name in ("settle", "renew", "release", "claim_lanes", "claim_due"):
             self.patch.setattr(queue, name, self.faulty(getattr(queue, name)))
@@ -131,7 +131,7 @@ class Lanes(RuleBasedStateMachine):
             if fault == "after":
                 raise ConnectionResetError
             if statement.__name__ == "settle":
-                self.written = {row["id"] for row in await store.rows(DELIVERED)}
+                self.written = {row["id"] for row in await POOL.rows(DELIVERED)}
             return found
 
         return run
@@ -216,14 +216,14 @@ class Lanes(RuleBasedStateMachine):
     def append(self, conversation, count):
         for _ in range(count):
             self.seqs[conversation] += 1
-            self.run(store.rows(APPEND, ids.new_id(), conversation, self.seqs[conversation]))
+            self.run(POOL.rows(APPEND, ids.new_id(), conversation, self.seqs[conversation]))
 
     def come_or_go(self, user_id, late):
         self.numbers[user_id] += 0 if late else 1
         number, at = self.numbers[user_id], datetime.now(UTC)
         if number:
             values = ([ids.new_id()], ["user.online"], [number], [user_id], [at], [None])
-            self.run(store.rows(outbox.APPEND_PRESENCE, *values))
+            self.run(POOL.rows(outbox.APPEND_PRESENCE, *values))
 
     def claim(self, which, fault=None):
         self.fault = fault
@@ -277,7 +277,7 @@ class Lanes(RuleBasedStateMachine):
         worker = self.workers[which]
         for row in worker.held:
             row["leased_until"] = 0.0
-        self.lose(self.run(store.rows(STALL, [row["lease"] for row in worker.held])))
+        self.lose(self.run(POOL.rows(STALL, [row["lease"] for row in worker.held])))
 
     def kill(self, which):
         self.run(self.workers[which].kill())
@@ -285,10 +285,10 @@ class Lanes(RuleBasedStateMachine):
 
     def leases_of_the_dead_end(self):
         living = [row["lease"] for worker in self.workers for row in worker.held]
-        self.lose(self.run(store.rows(ORPHANS, living)))
+        self.lose(self.run(POOL.rows(ORPHANS, living)))
 
     def time_passes(self):
-        self.run(store.rows(ALL_DUE))
+        self.run(POOL.rows(ALL_DUE))
 
     def lose(self, rows):
         lost = {row["id"] for row in rows}
@@ -317,7 +317,7 @@ class Lanes(RuleBasedStateMachine):
         """Let both workers go on, with a master that takes everything, until nothing is left."""
         for _ in range(60):
             if not self.run(
-                store.rows("SELECT FROM webhooks WHERE state <> 'delivered' OR lease IS NOT NULL LIMIT 1")
+                POOL.rows("SELECT FROM webhooks WHERE state <> 'delivered' OR lease IS NOT NULL LIMIT 1")
             ):
                 return
             self.leases_of_the_dead_end()
@@ -332,7 +332,7 @@ class Lanes(RuleBasedStateMachine):
 
     def all_reached_the_master(self):
         self.nothing_is_out_of_order_or_sent_in_vain()
-        kept = {row["id"] for row in self.run(store.rows("SELECT id FROM webhooks"))}
+        kept = {row["id"] for row in self.run(POOL.rows("SELECT id FROM webhooks"))}
         assert kept <= self.delivered
         for conversation, last in self.seqs.items():
             assert self.seen[conversation] == set(range(1, last + 1))

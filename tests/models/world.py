@@ -20,7 +20,8 @@ from app.delivery.fanout import Fanout
 from app.delivery.rooms import Frame, Invitation
 from app.delivery.wire_format import Order
 from app.messages import event_log
-from app.postgres import store
+from app.postgres import conversation_rows, participant_rows
+from app.postgres.transactions import POOL
 
 TICK = 0.005
 OTHER_POD = b"other"
@@ -130,13 +131,13 @@ class Postgres:
             return [snapshot, *self._page(self._written(), *values)]
         if statement == committed.NOTICES_SINCE:
             return [snapshot, *self._page(self.notices, *values)]
-        if statement == store.LAST_SEQS:
+        if statement == conversation_rows.LAST_SEQS:
             return [
                 {"conversation_id": one, "last_seq": self.conversations[one].last_seq}
                 for one in values[0]
                 if not self.conversations[one].is_deleted
             ]
-        assert statement == store.ADMISSIONS
+        assert statement == participant_rows.ADMISSIONS
         return [
             {"place": place, "conversation_id": conversation_id}
             for place, user_id in enumerate(values[0], 1)
@@ -331,7 +332,7 @@ class World:
         self.loop.set_exception_handler(lambda _, context: self.errors.append(context["exception"]))
         # What the transaction that holds the group will do.
         self.held = ("", "")
-        monkeypatch.setattr(store, "rows", self._rows)
+        monkeypatch.setattr(POOL, "rows", self._rows)
         monkeypatch.setattr(event_log, "changes_after", self._changes_after)
         # Pages so short that there are several.
         monkeypatch.setattr("app.delivery.repair.WRITTEN_AT_ONCE", 2)

@@ -12,7 +12,8 @@ from app.contract.errors import NotFound
 from app.contract.schemas import SocketSync
 from app.identity.actor import Actor
 from app.messages import event_log
-from app.postgres import database, queries, store
+from app.postgres import database, message_rows, participant_rows
+from app.postgres.transactions import POOL
 from app.usecases import catchup
 
 
@@ -94,20 +95,23 @@ async def test_sync_asks_for_all_conversations_together_and_reads_little_more_th
         await anna.say(rooms[1], "x" * 8000)
     asked = []
 
-    async def recorded(statement, *values, run=store.rows):
+    async def recorded(statement, *values, run=POOL.rows):
         found = await run(statement, *values)
         asked.append((statement, found))
         return found
 
-    monkeypatch.setattr(store, "rows", recorded)
-    monkeypatch.setattr(queries, "rows", recorded)
+    monkeypatch.setattr(POOL, "rows", recorded)
     settings = Settings.read(servers.environment())
     deps = deps_of(settings)
     actor = Actor(anna.user_id, can_read=True, can_write=True, expires_at=0, issued_at=0)
     async with database.opened(settings.database_url):
         answer = await catchup.sync(deps, actor, SocketSync(dict.fromkeys(rooms, 0)))
     # Who is in which, where they stand, and one portion: more does not fit.
-    assert [statement for statement, _ in asked] == [queries.MEMBERSHIPS, event_log.PLACES, store.MISSED]
+    assert [statement for statement, _ in asked] == [
+        participant_rows.MEMBERSHIPS,
+        event_log.PLACES,
+        message_rows.CHANGES_AFTER,
+    ]
     assert len(asked[-1][1]) <= catchup.SYNC_ROWS
     pages = [answer["events"][room] for room in rooms]
     assert 25 < sum(len(page.items) for page in pages) < 40

@@ -9,7 +9,7 @@ from app.config.types import Url
 from app.contract import ids
 from app.contract.errors import Forbidden
 from app.identity.actor import Actor
-from app.postgres import database, queries
+from app.postgres import conversation_rows, database
 from app.usecases import conversations
 
 CONVERSATIONS = "/api/conversations"
@@ -234,13 +234,13 @@ async def test_the_user_proxy_may_send_a_body_with_a_get(user):
 async def test_who_is_removed_while_they_ask_is_a_stranger(user, servers, monkeypatch):
     anna, ben = user("anna"), user("ben")
     room = await anna.group(ben.user_id)
-    read = queries.get_conversation
+    read = conversation_rows.get_conversation
 
     async def removed_first(*values):
         await anna.delete(f"{CONVERSATIONS}/{room}/participants/{ben.user_id}")
         return await read(*values)
 
-    monkeypatch.setattr(queries, "get_conversation", removed_first)
+    monkeypatch.setattr(conversation_rows, "get_conversation", removed_first)
     deps = SimpleNamespace(limits=SimpleNamespace(check=AsyncMock()))
     actor = Actor(ben.user_id, can_read=True, can_write=True, expires_at=0, issued_at=0)
     async with database.opened(Url(servers.database_url)):

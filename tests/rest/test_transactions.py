@@ -12,9 +12,9 @@ from cancelling import was_cancelled_at
 from pods import until
 
 from app.config.types import Url
-from app.postgres import database, store
+from app.postgres import database
 from app.postgres import pool as postgres
-from app.postgres.database import transaction
+from app.postgres.transactions import POOL, Executor, transaction
 
 NONE_IS_OPEN = """
 SELECT count(*) = 0 FROM pg_stat_activity
@@ -40,8 +40,8 @@ async def opened(servers, sql):
     assert not [what for what in told if "active transaction" in what["message"]]
 
 
-async def write(what: str) -> None:
-    await store.rows("INSERT INTO written VALUES ($1)", what)
+async def write(executor: Executor, what: str) -> None:
+    await executor.execute("INSERT INTO written VALUES ($1)", what)
 
 
 async def is_written(sql: asyncpg.Connection, what: str) -> bool:
@@ -49,20 +49,20 @@ async def is_written(sql: asyncpg.Connection, what: str) -> bool:
 
 
 async def one(what: str) -> None:
-    async with transaction():
-        await write(what)
-        await store.rows("SELECT pg_sleep(0.001)")
+    async with transaction() as tx:
+        await write(tx, what)
+        await tx.rows("SELECT pg_sleep(0.001)")
 
 
 async def one_that_fails(what: str) -> None:
     with suppress(ZeroDivisionError):
-        async with transaction():
-            await write(what)
+        async with transaction() as tx:
+            await write(tx, what)
             raise ZeroDivisionError
 
 
 async def one_statement(what: str) -> None:
-    await write(what)
+    await write(POOL, what)
 
 
 async def whole(sql: asyncpg.Connection) -> None:
@@ -106,10 +106,10 @@ async def test_a_transaction_that_is_cancelled_while_its_connection_is_made_take
 
 async def test_what_failed_inside_and_was_passed_over_is_not_taken_for_committed(sql):
     async def careless() -> None:
-        async with transaction():
-            await write("careless")
+        async with transaction() as tx:
+            await write(tx, "careless")
             with suppress(Exception):
-                await store.rows("SELECT 1 / 0")
+                await tx.rows("SELECT 1 / 0")
 
     with pytest.raises(asyncpg.InFailedSQLTransactionError):
         await careless()
@@ -120,8 +120,8 @@ async def test_what_failed_inside_and_was_passed_over_is_not_taken_for_committed
 @pytest.mark.parametrize("reason", [ZeroDivisionError, asyncio.CancelledError])
 async def test_why_a_transaction_failed_is_told_though_its_connection_was_ended(sql, reason):
     async def ended() -> None:
-        async with transaction():
-            await write("lost")
+        async with transaction() as tx:
+            await write(tx, "lost")
             postgres.terminate_pooled()
             raise reason
 
@@ -132,11 +132,41 @@ async def test_why_a_transaction_failed_is_told_though_its_connection_was_ended(
 
 
 async def test_a_transaction_inside_another_is_refused(sql):
-    async with transaction():
+    async with transaction() as tx:
         with pytest.raises(RuntimeError):
             await one("inside")
-        await write("outside")
+        await write(tx, "outside")
     assert await is_written(sql, "outside")
+
+
+async def test_a_statement_inside_a_transaction_that_is_not_given_its_tx_is_refused(sql):
+    async with transaction() as tx:
+        with pytest.raises(RuntimeError):
+            await write(POOL, "beside")
+        await write(tx, "inside")
+    assert await is_written(sql, "inside")
+    assert not await is_written(sql, "beside")
+    await write(POOL, "after")
+    assert await is_written(sql, "after")
+    await whole(sql)
+
+
+async def test_a_task_that_was_begun_inside_a_transaction_is_no_part_of_it(sql):
+    async with transaction() as tx:
+        await write(tx, "mine")
+        await asyncio.create_task(write(POOL, "another's"))
+        assert await is_written(sql, "another's")
+        assert not await is_written(sql, "mine")
+    assert await is_written(sql, "mine")
+
+
+async def test_a_transaction_that_has_ended_runs_nothing(sql):
+    async with transaction() as tx:
+        await write(tx, "in time")
+    with pytest.raises(asyncpg.InterfaceError):
+        await write(tx, "too late")
+    assert await is_written(sql, "in time")
+    assert not await is_written(sql, "too late")
 
 
 async def test_the_kernel_tells_of_a_host_that_is_gone():
@@ -153,7 +183,7 @@ async def test_connections_that_are_ended_wake_whoever_waits_for_them(sql):
     asleep = "SELECT count(*) = 10 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active'"
     async with asyncio.timeout(10):
         # As many as there are connections, and one that waits for its turn.
-        tasks = [asyncio.create_task(store.rows("SELECT pg_sleep(60)")) for _ in range(10)]
+        tasks = [asyncio.create_task(POOL.rows("SELECT pg_sleep(60)")) for _ in range(10)]
         last = asyncio.create_task(one("at its turn"))
         await until(lambda: sql.fetchval(asleep), "ten that wait")
         postgres.terminate_pooled()
@@ -185,7 +215,7 @@ async def test_a_release_that_fails_after_its_caller_was_cancelled_is_an_error_o
     is_releasing = asyncio.Event()
     monkeypatch.setattr(asyncpg.pool.PoolConnectionHolder, "release", fails_late)
     # What fails gives its connection back with care.
-    call = asyncio.create_task(store.rows("SELECT 1 / 0"))
+    call = asyncio.create_task(POOL.rows("SELECT 1 / 0"))
     await is_releasing.wait()
     call.cancel()
     await asyncio.wait([call])

@@ -18,7 +18,7 @@ from app.messages.send_queue import SendQueue
 from app.messages.submissions import Submission
 from app.messages.writer import Writer
 from app.postgres import database, pool
-from app.postgres.store import NewMessage
+from app.postgres.message_rows import NewMessage
 from app.runtime.supervisor import Supervisor, supervised
 from app.usecases.changing import LOCK
 

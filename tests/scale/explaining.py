@@ -10,7 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.postgres import queries, store
+from app.postgres.transactions import POOL
 
 # A table that grows with use: reading one from end to end is the mistake.
 GROWING = {
@@ -39,8 +39,7 @@ async def recorded(call: Callable[[], Awaitable[Any]], monkeypatch) -> tuple[str
         raise Recorded(statement, values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "rows", record)
-        patch.setattr(queries, "rows", record)
+        patch.setattr(POOL, "rows", record)
         try:
             await call()
         except Recorded as found:

@@ -32,7 +32,8 @@ from app.identity.actor import Actor
 from app.messages import event_log
 from app.messages.send_queue import SendQueue
 from app.messages.writer import Writer
-from app.postgres import database, queries, store
+from app.postgres import conversation_rows, database, message_rows, participant_rows
+from app.postgres.transactions import POOL
 from app.runtime.supervisor import supervised
 from app.usecases import admin, changing, chores, conversations, messages, participants, reactions, receipts, users
 from app.usecases.deps import Deps
@@ -107,8 +108,12 @@ async def group(deps, *people: str, kind: str = "group") -> Any:
 
 async def sending(connection, conversation_id, sender: str, token_second: int = 2**40):
     """Send as the line of a busy conversation does; gives None where nothing is stored."""
-    message = store.NewMessage(ids.new_id(), conversation_id, sender, "hello", "[]", None, None, token_second)
-    rows = await connection.fetch(store.SEND_IN_LINE, *store.send_values([message], is_told=False))
+    message = message_rows.NewMessage(
+        ids.new_id(), conversation_id, sender, "hello", "[]", None, None, token_second
+    )
+    rows = await connection.fetch(
+        message_rows.SEND_WAITING, *message_rows.send_values([message], webhooks_enabled=False)
+    )
     return next((row for row in rows if row["place"] is not None), None)
 
 
@@ -131,8 +136,8 @@ async def stored(conversation_id) -> tuple[list[int], int | None]:
         UNION ALL SELECT seq FROM events WHERE conversation_id = $1
         ORDER BY seq
     """
-    found = await store.rows(entries, conversation_id)
-    head = await store.last_seqs([conversation_id])
+    found = await POOL.rows(entries, conversation_id)
+    head = await conversation_rows.last_seqs([conversation_id])
     return [entry["seq"] for entry in found], head.get(conversation_id)
 
 
@@ -172,11 +177,11 @@ async def test_who_was_deleted_marks_nothing_as_read(deps, connect):
     anna, ben = somebody(), somebody()
     conversation_id = await group(deps, anna, ben, kind="direct")
     await sending(await connect(), conversation_id, anna)
-    await store.row(users.DELETE, ben)
+    await POOL.row(users.DELETE, ben)
     before = replace(actor(ben), issued_at=0)
     with pytest.raises(Unauthorized):
         await receipts.read_conversation(deps, before, conversation_id)
-    (read,) = await store.rows(receipts.WHERE_NOW, conversation_id, ben, 0)
+    (read,) = await POOL.rows(receipts.WHERE_NOW, conversation_id, ben, 0)
     assert read["last_read_seq"] == 0
 
 
@@ -187,7 +192,7 @@ async def test_a_hiding_that_commits_while_a_send_waits_is_seen(deps, connect):
         await holder.execute(conversations.HIDE, conversation_id, ben)
     assert (await send)["is_revealing"]
     revealed = "SELECT user_id FROM notices WHERE kind = 'revealed' AND conversation_id = $1"
-    assert [row["user_id"] for row in await store.rows(revealed, conversation_id)] == [ben]
+    assert [row["user_id"] for row in await POOL.rows(revealed, conversation_id)] == [ben]
     # The message ended it.
     assert not (await sending(await connect(), conversation_id, anna))["is_revealing"]
 
@@ -236,7 +241,7 @@ async def test_sends_edits_and_reactions_of_many_take_every_seq_once(deps):
     expected = list(range(1, CONNECTIONS * 10 * 3 + 1))
     assert await stored(conversation_id) == (expected, expected[-1])
     assert sorted(change.seq for change in deps.fanout.told) == expected
-    found = await queries.get_conversation(conversation_id, people[0])
+    found = await conversation_rows.get_conversation(conversation_id, people[0])
     assert found["last_message_seq"] == max(
         change.seq for change in deps.fanout.told if change.event.name == "message:new"
     )
@@ -274,7 +279,7 @@ class Crowd:
         while time.monotonic() < end:
             (one,) = self.chance.choices(list(self.acts), list(self.acts.values()))
             where = self.chance.choice(self.places)
-            inside = [row["user_id"] for row in await queries.participants([where], "", 20)]
+            inside = [row["user_id"] for row in await participant_rows.participants([where], "", 20)]
             if not inside and where in self.places:
                 self.places.remove(where)
                 one = self.create
@@ -301,7 +306,7 @@ class Crowd:
         await messages.send_message(self.deps, who, where, SendMessage("hello"))
 
     async def message(self, where: Any) -> Any:
-        latest = await queries.history("", where, before=None, after=None, limit=5)
+        latest = await message_rows.history("", where, before=None, after=None, limit=5)
         if not latest:
             raise Conflict("There is none yet")
         return self.chance.choice(latest)["id"]
@@ -383,4 +388,4 @@ async def test_nobody_locks_out_anybody_for_good(deps, connect):
     for conversation_id in crowd.known:
         seqs, last_seq = await stored(conversation_id)
         assert seqs == list(range(1, (last_seq or 0) + 1))
-    assert await store.row(LEFT_BEHIND) == {"count": 0}
+    assert await POOL.row(LEFT_BEHIND) == {"count": 0}

@@ -11,7 +11,7 @@ from filling import CROWD, CROWD_SEQS
 
 from app.delivery import committed
 from app.delivery.committed import Seen
-from app.postgres import store
+from app.postgres.transactions import POOL
 
 LOGGED = "INSERT INTO events (conversation_id, seq, event) VALUES ($1, $2, 'conversation:updated')"
 NOTICED = "INSERT INTO notices (kind, user_id) SELECT 'joined', 'person-' || n FROM generate_series(1, 20000) AS n"
@@ -39,7 +39,7 @@ def on_filled(filled, monkeypatch):
     async def rows(statement, *values):
         return [dict(found) for found in await filled.fetch(statement, *values)]
 
-    monkeypatch.setattr(store, "rows", rows)
+    monkeypatch.setattr(POOL, "rows", rows)
 
 
 async def look(seen, most=2000):
@@ -130,7 +130,7 @@ async def test_of_many_that_write_at_once_nothing_is_missed_and_nothing_read_twi
         heard = []
         is_last = False
         while True:
-            rows = await store.rows(committed.COMMITTED_SINCE, *seen.values(), 5)
+            rows = await POOL.rows(committed.COMMITTED_SINCE, *seen.values(), 5)
             written, seen, has_more = committed._read_page(rows, seen, 5)
             heard += [one["seq"] for one in written]
             if is_last and not has_more:

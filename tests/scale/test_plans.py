@@ -36,10 +36,11 @@ from filling import (
 from app.contract import ids
 from app.delivery import committed
 from app.delivery.committed import Seen
+from app.identity import revocation
 from app.messages import event_log
 from app.messages.writer import PLANS
-from app.postgres import queries, store
-from app.postgres.queries import UNREAD_CEILING
+from app.postgres import conversation_rows, message_rows, participant_rows
+from app.postgres.conversation_rows import UNREAD_CEILING
 from app.usecases import (
     changing,
     chores,
@@ -89,9 +90,9 @@ class Case:
     whole: set[str] = field(default_factory=set)
 
 
-def new(conversation_id, sender: str, client_message_id: str | None = None) -> store.NewMessage:
+def new(conversation_id, sender: str, client_message_id: str | None = None) -> message_rows.NewMessage:
     fingerprint = b"x" * 16 if client_message_id else None
-    return store.NewMessage(
+    return message_rows.NewMessage(
         ids.new_id(),
         conversation_id,
         sender,
@@ -103,8 +104,8 @@ def new(conversation_id, sender: str, client_message_id: str | None = None) -> s
     )
 
 
-def send(*messages: store.NewMessage) -> tuple[Any, ...]:
-    return (store.SEND, *store.send_values(messages, is_told=True))
+def send(*messages: message_rows.NewMessage) -> tuple[Any, ...]:
+    return (message_rows.SEND, *message_rows.send_values(messages, webhooks_enabled=True))
 
 
 CASES: dict[str, Case] = {
@@ -118,17 +119,17 @@ CASES: dict[str, Case] = {
     # And both participants, to tell who hid it.
     "send to a hidden one": Case(
         lambda _: (
-            store.SEND_IN_LINE,
-            *store.send_values([new(HIDDEN, f"other-{FIRST_DIRECT + 77}")], is_told=True),
+            message_rows.SEND_WAITING,
+            *message_rows.send_values([new(HIDDEN, f"other-{FIRST_DIRECT + 77}")], webhooks_enabled=True),
         ),
         7,
         2,
     ),
     # Each entry of the log, the message that it is about, and the profile of every newcomer.
-    "missed, a hole": Case(lambda _: lambda: store.missed({CROWD: CROWD_SEQS - 20}, 500), 50),
-    "missed, far behind": Case(lambda _: lambda: store.missed({CROWD: 1000}, 500), 1100),
+    "missed, a hole": Case(lambda _: lambda: message_rows.changes_after({CROWD: CROWD_SEQS - 20}, 500), 50),
+    "missed, far behind": Case(lambda _: lambda: message_rows.changes_after({CROWD: 1000}, 500), 1100),
     "missed, many holes": Case(
-        lambda _: lambda: store.missed(dict.fromkeys(BUSY_IDS, DIRECT_SEQS - 1), 500), 10_200
+        lambda _: lambda: message_rows.changes_after(dict.fromkeys(BUSY_IDS, DIRECT_SEQS - 1), 500), 10_200
     ),
     # A hundred sends; of what was written before nothing, though a transaction of then still runs.
     "committed since": Case(lambda facts: lambda: committed.committed_since(facts.seen, 2000), 100),
@@ -142,9 +143,11 @@ CASES: dict[str, Case] = {
         200,
     ),
     "notices since": Case(lambda facts: lambda: committed.notices_since(facts.seen, 500), 10),
-    "admissions": Case(lambda _: lambda: store.admissions([(BUSY, 0), ("person-3", 0)]), 2 * BUSY_CONVERSATIONS),
-    "refused": Case(lambda _: lambda: store.are_refused([(BUSY, 0), ("person-3", 0)]), 4),
-    "last seqs": Case(lambda _: lambda: store.last_seqs(BUSY_IDS), BUSY_CONVERSATIONS),
+    "admissions": Case(
+        lambda _: lambda: participant_rows.admissions([(BUSY, 0), ("person-3", 0)]), 2 * BUSY_CONVERSATIONS
+    ),
+    "refused": Case(lambda _: lambda: revocation.are_refused([(BUSY, 0), ("person-3", 0)]), 4),
+    "last seqs": Case(lambda _: lambda: conversation_rows.last_seqs(BUSY_IDS), BUSY_CONVERSATIONS),
     # A page of one's conversations, and both who are in each.
     "contacts": Case(
         lambda _: (presence_announcer.CONTACTS, [BUSY, "person-3"], [UUID(int=0)] * 2, 20, 100), 20 * 3 + 102
@@ -168,67 +171,82 @@ CASES: dict[str, Case] = {
     # The latest of one's conversations are known only when the heads of all have been seen; those above the
     # cursor, and what is hidden, in vain.
     "list, first page": Case(
-        lambda _: lambda: queries.list_conversations(BUSY, None, 21), 2 * BUSY_CONVERSATIONS + 21 * SHOWN, 1 + 21
+        lambda _: lambda: conversation_rows.list_conversations(BUSY, None, 21),
+        2 * BUSY_CONVERSATIONS + 21 * SHOWN,
+        1 + 21,
     ),
     "list, deep page": Case(
-        lambda facts: lambda: queries.list_conversations(BUSY, facts.deep, 101),
+        lambda facts: lambda: conversation_rows.list_conversations(BUSY, facts.deep, 101),
         3 * BUSY_CONVERSATIONS + 101 * SHOWN,
         BUSY_CONVERSATIONS,
     ),
     "list of a program": Case(
-        lambda _: lambda: queries.list_conversations(PROGRAM, None, 21), 2 * (UNREAD_CEILING + 50), 10
+        lambda _: lambda: conversation_rows.list_conversations(PROGRAM, None, 21), 2 * (UNREAD_CEILING + 50), 10
     ),
     # The participants to count them, the first thousand messages, a look for each sender, their first thousand.
     "conversation, crowd": Case(
-        lambda _: lambda: queries.get_conversation(CROWD, "person-3"), 2 * (UNREAD_CEILING + CROWD_SIZE) + 20, 2
+        lambda _: lambda: conversation_rows.get_conversation(CROWD, "person-3"),
+        2 * (UNREAD_CEILING + CROWD_SIZE) + 20,
+        2,
     ),
     # The unread among the many that are not: no more is read than of others.
     "conversation, all its own": Case(
-        lambda _: lambda: queries.get_conversation(MONOLOGUE, PROGRAM), UNREAD_CEILING + 50, 5
+        lambda _: lambda: conversation_rows.get_conversation(MONOLOGUE, PROGRAM), UNREAD_CEILING + 50, 5
     ),
     "conversation, all deleted": Case(
-        lambda _: lambda: queries.get_conversation(GRAVEYARD, READER), UNREAD_CEILING + 50, 5
+        lambda _: lambda: conversation_rows.get_conversation(GRAVEYARD, READER), UNREAD_CEILING + 50, 5
     ),
     # A row and its profile; the reader is passed over once, where they would come by their age.
-    "participants, a page": Case(lambda _: lambda: queries.participants(BUSY_IDS[:20], BUSY, 20), 20 * 5, 20),
-    "participants, first of a crowd": Case(lambda _: lambda: queries.participants([CROWD], "person-3", 20), 43, 1),
+    "participants, a page": Case(
+        lambda _: lambda: participant_rows.participants(BUSY_IDS[:20], BUSY, 20), 20 * 5, 20
+    ),
+    "participants, first of a crowd": Case(
+        lambda _: lambda: participant_rows.participants([CROWD], "person-3", 20), 43, 1
+    ),
     "participants, a crowd": Case(
-        lambda _: lambda: queries.participants([CROWD], "person-3", EVERYBODY), 2 * CROWD_SIZE + 1, 1
+        lambda _: lambda: participant_rows.participants([CROWD], "person-3", EVERYBODY), 2 * CROWD_SIZE + 1, 1
     ),
     "participants, by name": Case(
-        lambda _: lambda: queries.named_participants(CROWD, ["person-3", "person-4"]), 4
+        lambda _: lambda: participant_rows.named_participants(CROWD, ["person-3", "person-4"]), 4
     ),
-    "membership": Case(lambda _: lambda: queries.membership(BUSY_IDS[9], BUSY), 2),
+    "membership": Case(lambda _: lambda: participant_rows.membership(BUSY_IDS[9], BUSY), 2),
     # A tenth of them have three reactions.
     "history, start": Case(
-        lambda _: lambda: queries.history("person-3", CROWD, before=None, after=None, limit=51), 75
+        lambda _: lambda: message_rows.history("person-3", CROWD, before=None, after=None, limit=51), 75
     ),
     "history, middle": Case(
-        lambda _: lambda: queries.history("person-3", CROWD, before=CROWD_SEQS // 2, after=None, limit=51), 75
+        lambda _: lambda: message_rows.history("person-3", CROWD, before=CROWD_SEQS // 2, after=None, limit=51), 75
     ),
     "history, deep": Case(
-        lambda _: lambda: queries.history("person-3", CROWD, before=101, after=None, limit=101), 150
+        lambda _: lambda: message_rows.history("person-3", CROWD, before=101, after=None, limit=101), 150
     ),
     "history, forward": Case(
-        lambda _: lambda: queries.history("person-3", CROWD, before=None, after=0, limit=101), 150
+        lambda _: lambda: message_rows.history("person-3", CROWD, before=None, after=0, limit=101), 150
     ),
     "history, forward, deep": Case(
-        lambda _: lambda: queries.history("person-3", CROWD, before=None, after=CROWD_SEQS - 1000, limit=101), 150
+        lambda _: lambda: message_rows.history("person-3", CROWD, before=None, after=CROWD_SEQS - 1000, limit=101),
+        150,
     ),
     # All its reactions, to count them.
-    "message": Case(lambda facts: lambda: queries.get_message("person-3", facts.loved), 901),
+    "message": Case(lambda facts: lambda: message_rows.get_message("person-3", facts.loved), 901),
     "message sent as": Case(
-        lambda _: lambda: queries.message_sent_as(CROWD, f"person-{1 + 77_777 % 499}", "client-77777"), 1
+        lambda _: lambda: message_rows.message_sent_as(CROWD, f"person-{1 + 77_777 % 499}", "client-77777"), 1
     ),
-    "seq of": Case(lambda facts: lambda: queries.seq_of(CROWD, facts.loved), 1),
-    "events after": Case(lambda _: lambda: store.missed({CROWD: 123_456}, 100), 240),
+    "seq of": Case(lambda facts: lambda: message_rows.seq_of(CROWD, facts.loved), 1),
+    "events after": Case(lambda _: lambda: message_rows.changes_after({CROWD: 123_456}, 100), 240),
     "places": Case(lambda _: lambda: event_log.places(dict.fromkeys([CROWD, *BUSY_IDS[:199]], 5)), 600),
-    "memberships": Case(lambda _: lambda: queries.memberships([CROWD, *BUSY_IDS[:199]], BUSY), 400),
-    "admin, all": Case(lambda _: lambda: queries.all_conversations(BUSY_IDS[4000], None, None, 21), 21 * 6),
-    "admin, of a type": Case(lambda _: lambda: queries.all_conversations(None, "group", None, 21), 600, 5),
+    "memberships": Case(lambda _: lambda: participant_rows.memberships([CROWD, *BUSY_IDS[:199]], BUSY), 400),
+    "admin, all": Case(
+        lambda _: lambda: conversation_rows.all_conversations(BUSY_IDS[4000], None, None, 21), 21 * 6
+    ),
+    "admin, of a type": Case(
+        lambda _: lambda: conversation_rows.all_conversations(None, "group", None, 21), 600, 5
+    ),
     # Those that come after the cursor; they are put in order before the page is cut.
     "admin, of a user": Case(
-        lambda _: lambda: queries.all_conversations(BUSY_IDS[2500], None, BUSY, 21), BUSY_CONVERSATIONS + 21 * 6, 2
+        lambda _: lambda: conversation_rows.all_conversations(BUSY_IDS[2500], None, BUSY, 21),
+        BUSY_CONVERSATIONS + 21 * 6,
+        2,
     ),
     "append": Case(
         lambda facts: (
@@ -342,13 +360,13 @@ async def hot_share(connection, name: str, statement: str, runs: list[tuple[Any,
     return (after[1] - before[1]) / len(runs)
 
 
-@pytest.mark.parametrize("statement", [store.SEND, store.SEND_IN_LINE])
+@pytest.mark.parametrize("statement", [message_rows.SEND, message_rows.SEND_WAITING])
 async def test_a_send_that_was_planned_for_an_empty_database_suits_a_full_one(statement, server_urls):
     async with new_database(server_urls[0]) as empty:
         connection = await asyncpg.connect(empty, server_settings=PLANS)
         # As whoever was the first to write left them behind: PostgreSQL knows that there is nothing.
         await connection.execute("VACUUM ANALYZE")
-        values = store.send_values([new(BUSY_IDS[0], BUSY, "once")], is_told=True)
+        values = message_rows.send_values([new(BUSY_IDS[0], BUSY, "once")], webhooks_enabled=True)
         planned = await explain(connection, "force_generic_plan", statement, values)
         await connection.close()
     scans = [
@@ -362,7 +380,7 @@ async def test_a_send_that_was_planned_for_an_empty_database_suits_a_full_one(st
 async def test_a_send_updates_no_index_of_the_head(filled):
     places = [CROWD, *BUSY_IDS[100:200]]
     runs = [send(new(places[n % 101], "person-7" if n % 101 == 0 else BUSY))[1:] for n in range(1000)]
-    assert await hot_share(filled, "conversation_heads", store.SEND, runs) > 0.99
+    assert await hot_share(filled, "conversation_heads", message_rows.SEND, runs) > 0.99
 
 
 async def test_reading_mostly_updates_no_index_of_the_participants(filled):
@@ -404,6 +422,6 @@ async def test_unread_messages_are_counted_exactly_up_to_999(filled, conversatio
         """
         await filled.execute(move, conversation_id, user_id, end)
         expected = await filled.fetchval(UNREAD, conversation_id, user_id)
-        found = await filled.fetchrow(queries.GET_CONVERSATION, conversation_id, user_id)
+        found = await filled.fetchrow(conversation_rows.GET_CONVERSATION, conversation_id, user_id)
         await transaction.rollback()
         assert found["unread_count"] == expected, end

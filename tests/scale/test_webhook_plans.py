@@ -12,7 +12,7 @@ from databases import new_database
 from explaining import explain, recorded
 from filling import numbered
 
-from app.postgres import store
+from app.postgres.transactions import POOL
 from app.usecases import presence_audit, webhooks
 from app.webhooks import outbox, queue
 from app.webhooks.queue import LOOKED_AT_ONCE, ROWS_OF_A_LANE, Settled
@@ -138,7 +138,7 @@ CASES = {
     "settle": Case(lambda: queue.settle(SETTLED), 100, 2_000),
     "expire": Case(queue.expire, DUE + PRESENCE, 4_000),
     "forget": Case(lambda: queue.forget(numbered(0x11, 0), 1000), 2_000, 10_000),
-    "last told": Case(lambda: store.rows(presence_audit.LAST_TOLD, "", presence_audit.PAGE), 600, 700),
+    "last told": Case(lambda: POOL.rows(presence_audit.LAST_TOLD, "", presence_audit.PAGE), 600, 700),
     "list pending": Case(lambda: webhooks.list_webhooks("pending", 100, None), 202, 250),
     "list delivered": Case(lambda: webhooks.list_webhooks("delivered", 100, None), 101, 250),
     "list dead": Case(lambda: webhooks.list_webhooks("dead", 100, None), 101, 250),

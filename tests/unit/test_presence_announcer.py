@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from app.postgres import store
+from app.postgres.transactions import POOL
 from app.presence.changes import PresenceChange, PresenceChanges
 from app.usecases import presence_announcer
 from app.usecases.presence_announcer import PAGE_PARTICIPANTS, Announcer
@@ -55,7 +55,7 @@ class World:
 def world(monkeypatch):
     def make(**conversations):
         found = World(conversations)
-        monkeypatch.setattr(store, "rows", found.rows)
+        monkeypatch.setattr(POOL, "rows", found.rows)
         return found
 
     return make

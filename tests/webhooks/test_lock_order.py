@@ -11,8 +11,8 @@ from pods import until
 
 from app.config.types import Url
 from app.contract import ids
-from app.postgres import store
 from app.postgres.database import opened
+from app.postgres.transactions import POOL
 from app.webhooks import outbox, queue
 from app.webhooks.queue import Settled
 
@@ -31,7 +31,7 @@ async def append(user_ids, number):
     at = datetime.now(UTC)
     count = len(user_ids)
     new = [ids.new_id() for _ in user_ids]
-    await store.rows(
+    await POOL.rows(
         outbox.APPEND_PRESENCE,
         new,
         ["user.online"] * count,
@@ -47,7 +47,7 @@ async def claimed(user_ids):
     # One after the other, so that a table that is read as it lies gives them backwards too.
     for user_id in reversed(user_ids):
         await append([user_id], 1)
-    found = await store.rows(
+    found = await POOL.rows(
         "UPDATE webhooks SET lease = $2 WHERE user_id = ANY($1::text[]) RETURNING *", user_ids, uuid4()
     )
     return sorted(found, key=lambda row: row["user_id"])
@@ -96,7 +96,7 @@ async def test_a_claim_waits_for_no_row_and_takes_nothing_from_behind_one_that_i
         await blocker.execute("SELECT 1 FROM webhooks WHERE id = $1 FOR UPDATE", made[2])
         found = await queue.claim_lanes(UUID(int=conversation_id.int - 1), 1)
     assert [row["seq"] for row in found] == [1, 2]
-    await store.rows("DELETE FROM webhooks WHERE conversation_id = $1", conversation_id)
+    await POOL.rows("DELETE FROM webhooks WHERE conversation_id = $1", conversation_id)
 
 
 @pytest.mark.usefixtures("blocker")
@@ -104,12 +104,12 @@ async def test_a_claim_waits_for_no_row_and_takes_nothing_from_behind_one_that_i
 async def test_who_lost_the_lease_changes_nothing_of_what_another_holds(work):
     (stale,) = await claimed([somebody()])
     # The first stalls past its lease; another claims the same row and posts it.
-    await store.rows("UPDATE webhooks SET lease = $2 WHERE id = $1", stale["id"], uuid4())
-    held = await store.row("SELECT * FROM webhooks WHERE id = $1", stale["id"])
+    await POOL.rows("UPDATE webhooks SET lease = $2 WHERE id = $1", stale["id"], uuid4())
+    held = await POOL.row("SELECT * FROM webhooks WHERE id = $1", stale["id"])
     if work == "settle":
         await queue.settle([Settled(stale, "due", 60.0, 503, "too late")])
     elif work == "renew":
         assert await queue.renew([stale]) == set()
     else:
         await queue.release([stale])
-    assert await store.row("SELECT * FROM webhooks WHERE id = $1", stale["id"]) == held
+    assert await POOL.row("SELECT * FROM webhooks WHERE id = $1", stale["id"]) == held

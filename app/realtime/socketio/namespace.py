@@ -23,6 +23,7 @@ from app.contract.errors import (
 )
 from app.contract.events import Event
 from app.contract.schemas import ConnectAuth
+from app.identity import revocation
 from app.identity.actor import Actor
 from app.observability import metrics, tracing
 from app.realtime.engineio.session import Session
@@ -93,7 +94,7 @@ class Socket:
 
     def expel(self, until: int, deleted_at: float) -> None:
         # A token that was shown before is no younger, though the clock of the master was ahead.
-        if self.actor.issued_second <= until or self._authorized_at < deleted_at:
+        if revocation.is_refused(self.actor.issued_second, until) or self._authorized_at < deleted_at:
             self.end(Unauthorized("The user was deleted"))
 
     def evict(self) -> None:
