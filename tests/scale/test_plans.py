@@ -41,6 +41,7 @@ from app.messages import event_log
 from app.messages.writer import PLANS
 from app.postgres import conversation_rows, message_rows, participant_rows
 from app.postgres.conversation_rows import UNREAD_CEILING
+from app.postgres.transactions import POOL
 from app.usecases import (
     announcing,
     changing,
@@ -224,7 +225,7 @@ CASES: dict[str, Case] = {
         150,
     ),
     # All its reactions, to count them.
-    "message": Case(lambda facts: lambda: message_rows.get_message("person-3", facts.loved), 901),
+    "message": Case(lambda facts: lambda: message_rows.get_message(POOL, "person-3", facts.loved), 901),
     "message sent as": Case(
         lambda _: lambda: message_rows.message_sent_as(CROWD, f"person-{1 + 77_777 % 499}", "client-77777"), 1
     ),
