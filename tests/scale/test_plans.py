@@ -44,8 +44,8 @@ from app.postgres.conversation_rows import UNREAD_CEILING
 from app.postgres.transactions import POOL
 from app.usecases import (
     announcing,
+    background_jobs,
     changing,
-    chores,
     conversations,
     participants,
     presence,
@@ -295,10 +295,19 @@ CASES: dict[str, Case] = {
         in_vain=stats.EXACT_BELOW,
         pages=300_000,
     ),
-    "erase": Case(lambda _: (chores.STRETCH, CROWD, ERASED, 1000, chores.PIECE), chores.PIECE + 1),
-    "purge, reactions": Case(lambda _: (chores.PURGE_REACTIONS, CROWD, chores.PIECE), 2 * chores.PIECE),
-    "purge, messages": Case(lambda _: (chores.PURGE_MESSAGES, CROWD, chores.PIECE), 2 * chores.PIECE),
-    "purge, events": Case(lambda _: (chores.PURGE_EVENTS, CROWD, chores.PIECE), 2 * chores.PIECE),
+    "erase": Case(
+        lambda _: (background_jobs.MESSAGES_TO_ERASE, CROWD, ERASED, 1000, background_jobs.PIECE),
+        background_jobs.PIECE + 1,
+    ),
+    "purge, reactions": Case(
+        lambda _: (background_jobs.PURGE_REACTIONS, CROWD, background_jobs.PIECE), 2 * background_jobs.PIECE
+    ),
+    "purge, messages": Case(
+        lambda _: (background_jobs.PURGE_MESSAGES, CROWD, background_jobs.PIECE), 2 * background_jobs.PIECE
+    ),
+    "purge, events": Case(
+        lambda _: (background_jobs.PURGE_EVENTS, CROWD, background_jobs.PIECE), 2 * background_jobs.PIECE
+    ),
 }
 
 
