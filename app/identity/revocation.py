@@ -1,7 +1,7 @@
 """Revocation: a token that was issued before its user was deleted does not count any more.
 
-Tokens and deletions are compared by the second. In the database the rule is the function `is_refused(user_id,
-second)`; a statement that changes something under a lock asks it there, since a deletion may commit while it
+Tokens and deletions are compared by the second. In the database the rule is the function `is_refused`, of a user
+and a second; a statement that changes something under a lock asks it there, since a deletion may commit while it
 waits. All else that asks whether a token still counts comes here.
 """
 

@@ -1,8 +1,8 @@
 """Running statements: on the pool, each a transaction of its own, or within the one that is handed on as `tx`.
 
-No function looks for a current transaction. One that must run within a transaction takes `tx: Transaction`; one
-that may run either way takes an `Executor`; all others name POOL, which refuses to run anything for a task whose
-transaction is open. Any await may be cancelled: no transaction outlives its block.
+No function looks for a current transaction. One that must run within one takes `tx: Transaction`; one that may run
+either way takes an `Executor`; all others name POOL, which refuses to run anything for a task whose transaction is
+open. Any await may be cancelled: no transaction outlives its block.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ in_transaction: set[asyncio.Task[Any] | None] = set()
 
 
 def _refuse_within_transaction() -> None:
-    # On a connection beside that of its transaction a task would miss what it changed, or wait for its own locks.
+    # On a connection beside that of its transaction it would not see what it changed, or wait for its own locks.
     if asyncio.current_task() in in_transaction:
         raise RuntimeError("a transaction is open, and what runs within it takes its `tx`")
 

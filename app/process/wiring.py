@@ -30,7 +30,7 @@ from app.rest.app import RestServer, create_app
 from app.runtime import ports
 from app.runtime.health import Health
 from app.runtime.supervisor import Supervisor
-from app.usecases import chores, conversations, presence, presence_audit
+from app.usecases import background_jobs, conversations, presence, presence_audit
 from app.usecases.deps import Deps
 from app.usecases.presence_announcer import Announcer
 from app.webhooks.outbox import Outbox
@@ -94,11 +94,11 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     announcer = Announcer(deps)
     in_database("announce", announcer.announce_forever)
     in_database("announce widely", announcer.announce_widely_forever)
-    in_database("clean", lambda: chores.clean_forever(deps))
+    in_database("clean", lambda: background_jobs.clean_forever(deps))
     if deps.outbox.is_on:
         in_database("audit presence", lambda: presence_audit.audit_forever(deps))
         in_database("look for worker", lambda: deps.outbox.look_for_worker_forever(redis))
-    in_database("chores", lambda: chores.work_forever(deps))
+    in_database("background jobs", lambda: background_jobs.work_forever(deps))
     return Pod(
         rest=RestServer(create_app(deps, health, ports.rest_connections(files))),
         realtime=RealtimeServer(deps, health, supervisor, foreign, session_ids, capacity),

@@ -14,7 +14,7 @@ from app.identity import policy
 from app.messages import views
 from app.postgres.statements import statement
 from app.postgres.transactions import POOL, transaction
-from app.usecases import chores
+from app.usecases import background_jobs
 from app.usecases.access import lock_deleted_user
 from app.usecases.deps import Deps
 from app.usecases.participants import leave_groups
@@ -112,6 +112,6 @@ async def delete_user(deps: Deps, user_id: str, *, erase: bool) -> None:
     assert deleted is not None
     deps.fanout.expel(user_id, deleted["refused_until"])
     if erase:
-        await chores.add(chores.ERASE, user_id)
+        await background_jobs.add(background_jobs.ERASE, user_id)
     if await leave_groups(deps, user_id, GROUPS_AT_ONCE):
-        await chores.add(chores.LEAVE, user_id)
+        await background_jobs.add(background_jobs.LEAVE, user_id)

@@ -141,7 +141,7 @@ class World:
 
     async def check(self) -> None:
         """Look that nothing is left behind by what was cancelled."""
-        assert not transactions.in_transaction, "a task is in a transaction"
+        assert asyncio.current_task() not in transactions.in_transaction, "the task is in a transaction"
         deps = self.deps
         await until(self.is_whole, "that connections and locks are given back")
         assert deps.database.dear_reads._value == database.DEAR_READS

@@ -217,9 +217,9 @@ async def test_whatever_postgresql_refuses_for_a_while_is_unavailable_and_told_o
             )
 
             async def waits():
-                return len(warnings(pod, "the loop chores waits")) == 1
+                return len(warnings(pod, "the loop background jobs waits")) == 1
 
-            await until(waits, "the loop that does chores")
+            await until(waits, "the loop that does background jobs")
         assert pod.errors() == []
         assert "Traceback" not in pod.log.read_text()
         for sqlstate in REFUSALS:

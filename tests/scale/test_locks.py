@@ -35,7 +35,17 @@ from app.messages.writer import Writer
 from app.postgres import conversation_rows, database, message_rows, participant_rows
 from app.postgres.transactions import POOL
 from app.runtime.supervisor import supervised
-from app.usecases import admin, changing, chores, conversations, messages, participants, reactions, receipts, users
+from app.usecases import (
+    admin,
+    background_jobs,
+    changing,
+    conversations,
+    messages,
+    participants,
+    reactions,
+    receipts,
+    users,
+)
 from app.usecases.deps import Deps
 from app.webhooks.outbox import Outbox
 
@@ -350,7 +360,7 @@ class Crowd:
         await users.sync_user(self.deps, SyncUser(who.user_id, "back"))
 
     async def chore(self, _who: Actor, _where: Any) -> None:
-        await chores.work(self.deps)
+        await background_jobs.work(self.deps)
 
     async def page(self, who: Actor, _: Any) -> None:
         await conversations.list_conversations(self.deps, who, 20, None)
@@ -358,7 +368,7 @@ class Crowd:
 
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 
-# What was left of conversations that are gone, once all chores are done.
+# What was left of conversations that are gone, once all background jobs are done.
 LEFT_BEHIND = """
 SELECT count(*) AS count
 FROM (SELECT conversation_id FROM messages UNION ALL SELECT conversation_id FROM events
@@ -383,7 +393,7 @@ async def test_nobody_locks_out_anybody_for_good(deps, connect):
     assert await watcher.fetchval(DEADLOCKS) == before
     assert min(crowd.done.get(one.__name__, 0) for one in crowd.acts) > 0, crowd.done
 
-    while await chores.work(deps):
+    while await background_jobs.work(deps):
         pass
     for conversation_id in crowd.known:
         seqs, last_seq = await stored(conversation_id)

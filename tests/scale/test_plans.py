@@ -41,9 +41,10 @@ from app.messages import event_log
 from app.messages.writer import PLANS
 from app.postgres import conversation_rows, message_rows, participant_rows
 from app.postgres.conversation_rows import UNREAD_CEILING
+from app.postgres.transactions import POOL
 from app.usecases import (
+    background_jobs,
     changing,
-    chores,
     conversations,
     participants,
     presence,
@@ -228,7 +229,7 @@ CASES: dict[str, Case] = {
         150,
     ),
     # All its reactions, to count them.
-    "message": Case(lambda facts: lambda: message_rows.get_message("person-3", facts.loved), 901),
+    "message": Case(lambda facts: lambda: message_rows.get_message(POOL, "person-3", facts.loved), 901),
     "message sent as": Case(
         lambda _: lambda: message_rows.message_sent_as(CROWD, f"person-{1 + 77_777 % 499}", "client-77777"), 1
     ),
@@ -298,10 +299,19 @@ CASES: dict[str, Case] = {
         in_vain=stats.EXACT_BELOW,
         pages=300_000,
     ),
-    "erase": Case(lambda _: (chores.STRETCH, CROWD, ERASED, 1000, chores.PIECE), chores.PIECE + 1),
-    "purge, reactions": Case(lambda _: (chores.PURGE_REACTIONS, CROWD, chores.PIECE), 2 * chores.PIECE),
-    "purge, messages": Case(lambda _: (chores.PURGE_MESSAGES, CROWD, chores.PIECE), 2 * chores.PIECE),
-    "purge, events": Case(lambda _: (chores.PURGE_EVENTS, CROWD, chores.PIECE), 2 * chores.PIECE),
+    "erase": Case(
+        lambda _: (background_jobs.MESSAGES_TO_ERASE, CROWD, ERASED, 1000, background_jobs.PIECE),
+        background_jobs.PIECE + 1,
+    ),
+    "purge, reactions": Case(
+        lambda _: (background_jobs.PURGE_REACTIONS, CROWD, background_jobs.PIECE), 2 * background_jobs.PIECE
+    ),
+    "purge, messages": Case(
+        lambda _: (background_jobs.PURGE_MESSAGES, CROWD, background_jobs.PIECE), 2 * background_jobs.PIECE
+    ),
+    "purge, events": Case(
+        lambda _: (background_jobs.PURGE_EVENTS, CROWD, background_jobs.PIECE), 2 * background_jobs.PIECE
+    ),
 }
 
 

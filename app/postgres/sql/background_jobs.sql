@@ -41,7 +41,7 @@ SELECT conversation_id FROM former_participants WHERE user_id = $1
 ORDER BY conversation_id
 
 -- name: messages_to_erase
--- What somebody has said in a conversation and not deleted, a piece at a time. What they wrote since, having come
+-- What somebody wrote in a conversation and has not deleted, a piece at a time. What they wrote since, having come
 -- back, stays.
 SELECT max(seq) AS last_seq, array_agg(id ORDER BY seq) AS ids
 FROM (
@@ -49,7 +49,7 @@ FROM (
     WHERE conversation_id = $1 AND sender_id = $2 AND deleted_at IS NULL AND seq > $3
           AND created_at < (SELECT to_timestamp(refused_until + 1) FROM users WHERE id = $2)
     ORDER BY seq LIMIT $4
-) AS stretch
+) AS page
 
 -- name: erase_messages
 UPDATE messages SET content = '', attachments = '[]', deleted_at = date_trunc('milliseconds', clock_timestamp())

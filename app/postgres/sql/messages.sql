@@ -1,14 +1,11 @@
 -- name: seq_of_message
 SELECT seq FROM messages WHERE id = $2 AND conversation_id = $1
 
--- name: accepted_messages
--- Many sends in one statement: seq, membership, message and webhook of each. Part of `send_messages` and
--- `send_messages_waiting`, whose `head` locks the heads in one order before the membership is read. The membership is
--- locked as well, because a removal that commits meanwhile must be seen: a locked row is read anew. A deleted user is
--- refused here too, by when the token was issued; and a message that was sent before under the same id gives nothing,
--- so that only two of one moment meet the unique index. The webhook has the id of its message, which no other has.
--- OFFSET 0 has what was sent before looked up one by one: of tables that were empty a moment ago the planner would
--- read the whole.
+-- name: sent_messages
+-- Many sends in one statement: seq, membership, message and webhook of each. This and the next two are parts of
+-- `send_messages` and `send_messages_waiting`, whose `head` locks the heads in one order before the membership is
+-- read. The membership is locked as well, because a removal that commits meanwhile must be seen: a locked row is read
+-- anew. Each refuses a deleted user too, by when the token was issued.
 moment AS MATERIALIZED (
     SELECT clock_timestamp() AS at FROM (SELECT count(*) FROM head) locked
 ), accepted AS MATERIALIZED (
@@ -25,14 +22,20 @@ moment AS MATERIALIZED (
         FOR KEY SHARE
     ) member
     CROSS JOIN moment
-    WHERE NOT is_refused(input.sender_id, input.token_second)
-          AND NOT EXISTS (
+
+-- name: sent_before
+-- A message that was sent before under the same id gives nothing, so that only two of one moment meet the unique
+-- index. OFFSET 0 has it looked up one by one: of tables that were empty a moment ago the planner would read the whole.
+EXISTS (
               SELECT 1 FROM messages m
               WHERE m.conversation_id = input.conversation_id AND m.sender_id = input.sender_id
                     AND m.client_message_id = input.client_message_id
               OFFSET 0
           )
-), numbered AS (
+
+-- name: stored_messages
+-- The webhook has the id of its message, which no other has.
+numbered AS (
     UPDATE conversation_heads h
     SET last_seq = latest.seq, last_message_seq = latest.seq, activity_at = latest.at, is_hidden = false
     FROM (SELECT conversation_id, at, max(seq) AS seq FROM accepted GROUP BY conversation_id, at) latest
@@ -50,12 +53,20 @@ moment AS MATERIALIZED (
 -- name: send_messages
 -- Nobody's head is waited for: what is busy, or hidden, is left out and takes `send_messages_waiting`, because one slow
 -- conversation must not hold up all others. Gives what was stored, by its place among the values, and the
--- conversations whose heads were free.
+-- conversations whose heads were free. Only those senders are asked of whom it is worth the call.
 WITH head AS MATERIALIZED (
     SELECT conversation_id, last_seq, last_message_seq, is_hidden FROM conversation_heads
     WHERE conversation_id = ANY($2::uuid[]) AND NOT is_hidden
     ORDER BY conversation_id FOR NO KEY UPDATE SKIP LOCKED
-), {accepted_messages}
+), {sent_messages}
+    WHERE NOT EXISTS (
+              SELECT 1 FROM users
+              WHERE id = input.sender_id AND refused_until IS NOT NULL
+                    AND is_refused(input.sender_id, input.token_second)
+              OFFSET 0
+          )
+          AND NOT {sent_before}
+), {stored_messages}
 SELECT place, NULL AS conversation_id, seq, at, false AS is_revealing FROM accepted
 UNION ALL
 SELECT NULL, conversation_id, NULL, NULL, NULL FROM head
@@ -69,7 +80,10 @@ WITH head AS MATERIALIZED (
     SELECT conversation_id, last_seq, last_message_seq, is_hidden FROM conversation_heads
     WHERE conversation_id = ANY($2::uuid[])
     ORDER BY conversation_id FOR NO KEY UPDATE
-), {accepted_messages}
+), {sent_messages}
+    WHERE NOT is_refused(input.sender_id, input.token_second)
+          AND NOT {sent_before}
+), {stored_messages}
 , pair AS MATERIALIZED (
     SELECT user_id, hidden_seq FROM participants WHERE conversation_id = ANY($2::uuid[]) FOR SHARE
 ), revealed AS MATERIALIZED (

@@ -10,7 +10,10 @@ CROSS JOIN LATERAL (SELECT conversation_id FROM participants WHERE user_id = tok
 UNION ALL
 SELECT token.place, NULL
 FROM token
-WHERE is_refused(token.user_id, token.second)
+CROSS JOIN LATERAL (
+    SELECT 1 FROM users
+    WHERE id = token.user_id AND refused_until IS NOT NULL AND is_refused(token.user_id, token.second) OFFSET 0
+) revoked
 
 -- name: membership
 -- A stranger and an unknown conversation are told apart by one look.

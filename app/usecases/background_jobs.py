@@ -1,7 +1,7 @@
-"""What takes long: done in the background in small pieces, by whichever pod gets to it, whatever restarts.
+"""Background jobs: what takes long is done in small pieces, by whichever pod gets to it, whatever restarts.
 
-A chore is a row that stays until nothing of it is left to do. A pod holds it by a lease that it renews with each
-piece; what a dead pod left half done another takes up, and doing a piece twice does no harm.
+A job is a row of the table `chores` that stays until nothing of it is left to do. A pod has it by a lease that it
+renews with each piece; what a dead pod left half done another takes up, and doing a piece twice does no harm.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ PURGE = "purge"
 ERASE = "erase"
 LEAVE = "leave"
 PIECE = 500
-# No conversation is held for more rows than this by one transaction.
-BURIED_AT_ONCE = 50
+# No conversation is locked for more rows than this by one transaction.
+ERASED_AT_ONCE = 50
 LEFT_AT_ONCE = 50
 PAUSE = 1.0
 CLEANING_INTERVAL = 60.0
@@ -35,8 +35,8 @@ PURGE_REACTIONS = statement("purge_reactions")
 PURGE_MESSAGES = statement("purge_messages")
 PURGE_EVENTS = statement("purge_events")
 CONVERSATIONS = statement("conversations_ever_joined")
-STRETCH = statement("messages_to_erase")
-BURY = statement("erase_messages")
+MESSAGES_TO_ERASE = statement("messages_to_erase")
+ERASE_MESSAGES = statement("erase_messages")
 FORGET_NOTICES = statement("forget_notices")
 FORGET_EVENTS = statement("forget_events")
 
@@ -44,26 +44,26 @@ _log = logging.getLogger(__name__)
 
 
 async def add(kind: str, subject: str) -> None:
-    """Leave something to be done."""
-    await POOL.rows(ADD, kind, subject)
+    """Add a job, or begin it again where it is there."""
+    await POOL.execute(ADD, kind, subject)
 
 
 async def work_forever(deps: Deps) -> None:
-    """Do chores as long as there are any, and look again from time to time."""
+    """Do jobs as long as there are any, and look again from time to time."""
     while True:
         if not await work(deps):
             await asyncio.sleep(PAUSE)
 
 
 async def work(deps: Deps) -> bool:
-    """Do the next chore that no other pod is at; False where there is none."""
-    chore = await POOL.row(CLAIM)
-    if chore is None:
+    """Do the next job that no other pod is at; False where there is none."""
+    job = await POOL.row(CLAIM)
+    if job is None:
         return False
-    async for _ in _pieces(deps, chore["kind"], chore["subject"]):
-        await POOL.rows(RENEW, chore["id"])
-    await POOL.rows(DONE, chore["id"])
-    _log.info("done: %s of %s", chore["kind"], chore["subject"])
+    async for _ in _pieces(deps, job["kind"], job["subject"]):
+        await POOL.execute(RENEW, job["id"])
+    await POOL.execute(DONE, job["id"])
+    _log.info("background job done: %s of %s", job["kind"], job["subject"])
     return True
 
 
@@ -74,7 +74,7 @@ def _pieces(deps: Deps, kind: str, subject: str) -> AsyncIterator[None]:
 
 
 async def _purge(conversation_id: UUID) -> AsyncIterator[None]:
-    """Delete what a conversation left behind that is gone for everybody already."""
+    """Delete the messages, reactions and events of a conversation that is gone for everybody already."""
     left = True
     while left:
         async with transaction() as tx:
@@ -96,21 +96,21 @@ async def _erase(deps: Deps, user_id: str) -> AsyncIterator[None]:
     for conversation in await POOL.rows(CONVERSATIONS, user_id):
         position = 0
         while True:
-            stretch = await POOL.row(STRETCH, conversation["conversation_id"], user_id, position, PIECE)
-            if stretch is None or stretch["last_seq"] is None:
+            page = await POOL.row(MESSAGES_TO_ERASE, conversation["conversation_id"], user_id, position, PIECE)
+            if page is None or page["last_seq"] is None:
                 break
-            position = stretch["last_seq"]
-            for start in range(0, len(stretch["ids"]), BURIED_AT_ONCE):
-                part = stretch["ids"][start : start + BURIED_AT_ONCE]
-                await _bury(deps, conversation["conversation_id"], part)
+            position = page["last_seq"]
+            for start in range(0, len(page["ids"]), ERASED_AT_ONCE):
+                part = page["ids"][start : start + ERASED_AT_ONCE]
+                await _erase_messages(deps, conversation["conversation_id"], part)
                 yield
             yield
 
 
-async def _bury(deps: Deps, conversation_id: UUID, message_ids: list[UUID]) -> None:
+async def _erase_messages(deps: Deps, conversation_id: UUID, message_ids: list[UUID]) -> None:
     try:
         async with changing(deps, conversation_id, None) as (tx, conversation):
-            for row in await tx.rows(BURY, message_ids):
+            for row in await tx.rows(ERASE_MESSAGES, message_ids):
                 note_deletion(conversation, row, row["sender_id"])
     except NotFound:
         # The whole conversation was deleted meanwhile, and is purged.
