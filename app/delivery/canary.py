@@ -5,7 +5,7 @@ import time
 from uuid import uuid4
 
 from app.observability import metrics
-from app.redis.pubsub import Bus
+from app.redis.pubsub import PubSub
 
 INTERVAL = 5.0
 PATIENCE = 2.0
@@ -14,21 +14,21 @@ PATIENCE = 2.0
 class Canary:
     """The messages of this pod to itself, on a channel of its own."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, pubsub: PubSub) -> None:
         self.channel = f"chat:canary:{uuid4().hex}"
-        self._bus = bus
+        self._pubsub = pubsub
         self._number = 0
         self._is_back = asyncio.Event()
 
     async def send_forever(self) -> None:
         """Send one after the other, and count those that do not come back in time."""
-        await self._bus.subscribe([self.channel])
+        await self._pubsub.subscribe([self.channel])
         while True:
             await asyncio.sleep(INTERVAL)
             self._number += 1
             self._is_back.clear()
             started = time.perf_counter()
-            self._bus.publish(self.channel, b"%d" % self._number)
+            self._pubsub.publish(self.channel, b"%d" % self._number)
             try:
                 async with asyncio.timeout(PATIENCE):
                     await self._is_back.wait()

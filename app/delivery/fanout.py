@@ -5,10 +5,9 @@ no others. Local and remote changes take the same path through `rooms`, so that 
 may lose anything: `repair` finds it in PostgreSQL.
 """
 
-import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from uuid import UUID, uuid4
 
 from app.contract import events
@@ -21,17 +20,16 @@ from app.delivery.membership import Invitations
 from app.delivery.repair import Repair
 from app.delivery.rooms import Connecting, Frame, Invitation, Person, Room, Rooms, Subscriber
 from app.delivery.streams import Streams
+from app.delivery.subscriptions import Subscriptions
 from app.delivery.typing import Typists
 from app.delivery.wire_format import Order
 from app.identity import revocation
 from app.observability import tracing
-from app.postgres import conversation_rows, participant_rows
+from app.postgres import participant_rows
 from app.postgres.transactions import Row
-from app.redis.pubsub import Bus
+from app.redis.pubsub import PubSub
 from app.runtime.batching import CONNECT_PAUSE, Batcher
 
-# What nobody is in is followed for so long at least, and twice as long at most.
-LINGER = 2.5
 MAX_REMEMBERED_PRESENCE = 100_000
 # How often who connects reads where they are, should that change all the time.
 MAX_READINGS = 4
@@ -50,34 +48,29 @@ class Fanout:
 
     def __init__(
         self,
-        bus: Bus,
+        pubsub: Callable[[Callable[[str, bytes], None], Callable[[], None], Callable[[str], None]], PubSub],
         encode: Callable[[Event], Frame],
         invitation: Callable[[UUID, str], Awaitable[Invitation | None]],
     ) -> None:
-        self._bus = bus
+        self.pubsub = pubsub(self._on_message, self._on_doubt, self._on_unreadable)
         self._pod = uuid4().hex.encode()
         self._rooms = Rooms(encode)
         self._gaps = Gaps()
         self._streams = Streams(self._rooms, self._gaps.mark, self._on_removal)
         self._invitation = invitation
-        self.repair = Repair(bus, self._rooms, self._streams, self._gaps, self._on_notice)
-        self.canary = Canary(bus)
-        self.invitations = Invitations(self._rooms, self._streams, self._follow, invitation)
+        self.subscriptions = Subscriptions(self.pubsub, self._rooms, self._streams)
+        self.repair = Repair(self.pubsub, self._rooms, self._streams, self._gaps, self._on_notice)
+        self.canary = Canary(self.pubsub)
+        self.invitations = Invitations(self._rooms, self._streams, self.subscriptions.follow, invitation)
         self._typists = Typists(self._show_typing)
         # Who was told of whom: the number of the latest change of presence.
         self._presence: dict[tuple[str, str], int] = {}
-        # Users whose last socket may have gone since the last sweep, and between the two sweeps before.
-        self._left: set[str] = set()
-        self._lingering: set[str] = set()
         # Whoever connects at the same time asks together.
         self._admissions = Batcher(
             participant_rows.admissions,
             lambda _: tracing.statement(participant_rows.ADMISSIONS),
             pause=CONNECT_PAUSE,
         )
-        self._subscribe = Batcher(self._subscribe_all, lambda _: tracing.command("SUBSCRIBE"))
-        self._last_seqs = Batcher(_last_seqs, lambda _: tracing.statement(conversation_rows.LAST_SEQS))
-        bus.attach(self._on_message, self.repair.doubt, self._on_unreadable)
 
     # Sockets come and go.
 
@@ -94,12 +87,12 @@ class Fanout:
         meanwhile = person.connecting[subscriber] = Connecting()
         pinned: dict[UUID, Room] = {}
         try:
-            await self._listen({wire_format.user_channel(user_id): None})
+            await self.subscriptions.follow_user(user_id)
             clock = self._rooms.clock
             admitted = await self._admit_token(user_id, token_second, pinned)
             await arrive()
             for _ in range(MAX_READINGS):
-                await self._follow(pinned.values())
+                await self.subscriptions.follow(pinned.values())
                 if not meanwhile.changed and all(room.live_since <= clock for room in pinned.values()):
                     break
                 # Whoever was added or removed before a room was followed is seen here, and after that as a change.
@@ -123,7 +116,7 @@ class Fanout:
                 # A dict keeps the memory of what was in it for as long as it lives.
                 person.connecting = {}
             self._rooms.unpin(pinned.values())
-            self._left.add(user_id)
+            self.subscriptions.note_departure(user_id)
         for conversation_id in uncertain:
             self.invitations.check(user_id, conversation_id)
 
@@ -139,7 +132,7 @@ class Fanout:
     def detach(self, subscriber: Subscriber) -> None:
         """Take a socket out of everything."""
         self._rooms.leave(subscriber)
-        self._left.add(subscriber.user_id)
+        self.subscriptions.note_departure(subscriber.user_id)
 
     # News from use-cases, after their commit.
 
@@ -173,7 +166,7 @@ class Fanout:
     @property
     def is_steady(self) -> bool:
         """Whether what is told now reaches the other pods, as far as can be known."""
-        return self._bus.is_steady
+        return self.pubsub.is_steady
 
     def tell(self, user_ids: Iterable[str], event: Event) -> None:
         """Send an event to all sockets of users, wherever they are."""
@@ -193,10 +186,10 @@ class Fanout:
 
     def _publish(self, change: Change, traceparent: str | None = None) -> None:
         payload = wire_format.write_change(self._pod, change, traceparent)
-        self._bus.publish(wire_format.conversation_channel(change.conversation_id), payload)
+        self.pubsub.publish(wire_format.conversation_channel(change.conversation_id), payload)
 
     def _order(self, user_id: str, order: Order) -> None:
-        self._bus.publish(wire_format.user_channel(user_id), wire_format.write_order(self._pod, order))
+        self.pubsub.publish(wire_format.user_channel(user_id), wire_format.write_order(self._pod, order))
 
     # News from other pods.
 
@@ -209,6 +202,10 @@ class Fanout:
             self._on_order(*wire_format.read_order(channel, payload))
         elif channel == self.canary.channel:
             self.canary.returned(payload)
+
+    def _on_doubt(self) -> None:
+        """Look at once for what pub/sub may have lost."""
+        self.repair.doubt()
 
     def _on_unreadable(self, channel: str) -> None:
         """Have what could not be read found in PostgreSQL."""
@@ -320,70 +317,3 @@ class Fanout:
         invitation = await self._invitation(notice["conversation_id"], notice["user_id"])
         if invitation is not None:
             self.invitations.invite(invitation)
-
-    # Rooms come and go.
-
-    async def _follow(self, rooms: Iterable[Room]) -> None:
-        """Make rooms LIVE: subscribed first, and only then is `last_seq` read, so that nothing falls between.
-
-        Those of conversations that were deleted stay as they are.
-        """
-        fresh = [room for room in rooms if room.delivered is None]
-        if not fresh:
-            return
-        await self._listen({wire_format.conversation_channel(room.conversation_id): room for room in fresh})
-        last_seqs = await self._last_seqs([room.conversation_id for room in fresh])
-        for room in fresh:
-            last_seq = last_seqs.get(room.conversation_id)
-            # Another socket that waited for the same room may have been faster.
-            if room.delivered is None and last_seq is not None:
-                self._streams.go_live(room, last_seq)
-
-    async def _listen(self, channels: Mapping[str, Room | None]) -> None:
-        """Subscribe to the channels of rooms and of people, who have none."""
-        if not all(map(self._bus.hears, channels)):
-            await self._subscribe(channels)
-
-    async def _subscribe_all(self, asked: list[Mapping[str, Room | None]]) -> list[None]:
-        # Whoever asked may have gone meanwhile: what nobody needs must not be subscribed to after it was swept.
-        needed = {
-            channel: None
-            for channels in asked
-            for channel, room in channels.items()
-            if (
-                channel.removeprefix(wire_format.USER_CHANNEL) in self._rooms.people
-                if room is None
-                else not room.is_empty
-            )
-        }
-        if needed:
-            await self._bus.subscribe(needed)
-        return [None] * len(asked)
-
-    async def sweep_forever(self) -> None:
-        """Stop following what nobody is in any more; a client that reloads its page is back before that."""
-        while True:
-            await asyncio.sleep(LINGER)
-            await self._sweep()
-
-    async def _sweep(self) -> None:
-        dropped = self._rooms.drop_empty()
-        for room in dropped:
-            self._streams.forget_held(room)
-        channels = [wire_format.conversation_channel(room.conversation_id) for room in dropped]
-        lingering, self._lingering, self._left = self._lingering - self._left, self._left, set()
-        for user_id in lingering:
-            person = self._rooms.people.get(user_id)
-            if person is not None and person.is_gone:
-                del self._rooms.people[user_id]
-                channels.append(wire_format.user_channel(user_id))
-        if channels:
-            # Nothing is awaited between the removal and this: whoever comes back subscribes after it.
-            await self._bus.unsubscribe(channels)
-
-
-async def _last_seqs(asked: list[list[UUID]]) -> list[dict[UUID, int]]:
-    found = await conversation_rows.last_seqs(
-        list({one for conversation_ids in asked for one in conversation_ids})
-    )
-    return [found] * len(asked)

@@ -23,7 +23,7 @@ from app.observability import metrics
 from app.postgres import conversation_rows
 from app.postgres.database import AWAY
 from app.postgres.transactions import Row
-from app.redis.pubsub import Bus
+from app.redis.pubsub import PubSub
 
 GAP_PATIENCE = 0.05
 LOOK_INTERVAL = 5.0
@@ -44,13 +44,13 @@ class Repair:
 
     def __init__(
         self,
-        bus: Bus,
+        pubsub: PubSub,
         rooms: Rooms,
         streams: Streams,
         gaps: Gaps,
         on_notice: Callable[[Row], Awaitable[None]],
     ) -> None:
-        self._bus = bus
+        self._pubsub = pubsub
         self._rooms = rooms
         self._streams = streams
         self._gaps = gaps
@@ -185,7 +185,7 @@ class Repair:
         while True:
             while await self.look():
                 continue
-            interval = LOOK_INTERVAL if self._bus.is_up else LOOK_INTERVAL_IN_DOUBT
+            interval = LOOK_INTERVAL if self._pubsub.is_up else LOOK_INTERVAL_IN_DOUBT
             try:
                 async with asyncio.timeout(interval):
                     await self._look_now.wait()

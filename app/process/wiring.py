@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from uuid import uuid4
 
 from app.config.settings import Settings
@@ -25,7 +26,7 @@ from app.realtime.server import RealtimeServer
 from app.realtime.socketio.packets import event_frame
 from app.redis import connection as redis_connection
 from app.redis.addresses import Addresses
-from app.redis.pubsub import Bus
+from app.redis.pubsub import PubSub
 from app.rest.app import RestServer, create_app
 from app.runtime import ports
 from app.runtime.health import Health
@@ -49,15 +50,14 @@ class Pod:
 
 def build(settings: Settings, supervisor: Supervisor) -> Pod:
     """Build a pod and start its background loops; the database must be open."""
-    bus = Bus(settings.redis_url)
-    fanout = Fanout(bus, event_frame, conversations.invitation)
+    fanout = Fanout(partial(PubSub, settings.redis_url), event_frame, conversations.invitation)
     redis = redis_connection.connect(settings.redis_url)
     deps = Deps(
         settings=settings,
         database=Database(settings.database_url),
         tokens=TokenVerifier(settings),
         fanout=fanout,
-        outbox=Outbox(settings, bus),
+        outbox=Outbox(settings, fanout.pubsub),
         send_queue=SendQueue(Writer(settings), supervisor),
         limits=RateLimits(redis, settings),
         presence=Presence(redis, settings.max_sockets_per_user),
@@ -77,16 +77,16 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         supervisor.loop(name, lambda: deps.database.when_there(work), database.AWAY)
 
     metrics.DATABASE_UP.set_function(lambda: not deps.database.is_away)
-    metrics.REDIS_UP.set_function(lambda: bus.is_up)
+    metrics.REDIS_UP.set_function(lambda: fanout.pubsub.is_up)
     supervisor.loop("address", lambda: addresses.announce_forever(session_ids.pod))
     supervisor.loop("watch", deps.database.watch_forever)
     supervisor.loop("verify", lambda: fanout.repair.verify_forever(deps.database.returned), database.AWAY)
     supervisor.loop("send queue", deps.send_queue.run_forever)
-    supervisor.loop("publish", bus.publish_forever)
-    supervisor.loop("listen", bus.listen_forever)
+    supervisor.loop("publish", fanout.pubsub.publish_forever)
+    supervisor.loop("listen", fanout.pubsub.listen_forever)
     supervisor.loop("admit", fanout.invitations.admit_forever, database.AWAY)
     supervisor.loop("canary", fanout.canary.send_forever)
-    supervisor.loop("sweep", fanout.sweep_forever)
+    supervisor.loop("sweep", fanout.subscriptions.sweep_forever)
     supervisor.loop("fill", fanout.repair.fill_forever, database.AWAY)
     in_database("look", fanout.repair.look_forever)
     supervisor.loop("beat", lambda: presence.beat_forever(deps))

@@ -4,7 +4,7 @@ Whatever is published may be lost; PostgreSQL is the truth, and `delivery.repair
 
     DOWN ── Redis takes what is published, has confirmed all channels ──▶ UP ── an error, or no answer ──▶ DOWN
 
-While it is DOWN, in any part, the bus is suspect: nobody waits for it, and `repair` looks every second.
+While it is DOWN, in any part, pub/sub is suspect: nobody waits for it, and `repair` looks every second.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ SUBSCRIBE_TIMEOUT = 2.0
 RETRY_DELAY = 0.5
 MAX_RETRY_DELAY = 2.0
 LASTING = 10.0
-# After a loss, until the buses of the other pods are back as well: what cut this one off will have cut off those.
+# After a loss, until the other pods are connected again as well: what cut off this one will have cut off those.
 STEADY_AFTER = MAX_RETRY_DELAY + 0.5
 # What waits to be published while a batch is under way, in bytes; past it all of it is dropped.
 MAX_OUTGOING = 16 * 2**20
@@ -47,13 +47,22 @@ _log = logging.getLogger(__name__)
 
 
 def _ignore(*_: Any) -> None:
-    """Stand in until `attach`."""
+    """Ignore a message that could not be read."""
 
 
-class Bus:
-    """Publishes, and listens to the channels that are subscribed to; `url` names the Redis."""
+class PubSub:
+    """Publishes, and listens to the channels that are subscribed to; `url` names the Redis.
 
-    def __init__(self, url: Url) -> None:
+    The callbacks: a message came on a channel; messages may be lost; a message of a channel could not be read.
+    """
+
+    def __init__(
+        self,
+        url: Url,
+        on_message: Callable[[str, bytes], None],
+        on_doubt: Callable[[], None],
+        on_unreadable: Callable[[str], None] = _ignore,
+    ) -> None:
         self._pool = resp.pool(url)
         self._outgoing: list[bytes] = []
         self._outgoing_bytes = 0
@@ -70,20 +79,9 @@ class Bus:
         self._confirmed: asyncio.Future[None] | None = None
         # How many confirmations of a channel are under way on this connection: the last one counts.
         self._awaited: dict[str, int] = {}
-        # Channels that should have been confirmed by now: without them the bus is suspect.
+        # Channels that should have been confirmed by now: without them pub/sub is suspect.
         self._overdue: set[str] = set()
         self._limiter = LogLimiter()
-        self._on_message: Callable[[str, bytes], None] = _ignore
-        self._on_doubt: Callable[[], None] = _ignore
-        self._on_unreadable: Callable[[str], None] = _ignore
-
-    def attach(
-        self,
-        on_message: Callable[[str, bytes], None],
-        on_doubt: Callable[[], None],
-        on_unreadable: Callable[[str], None] = _ignore,
-    ) -> None:
-        """Set the callbacks: a message came, messages may have been lost, a message could not be read."""
         self._on_message, self._on_doubt, self._on_unreadable = on_message, on_doubt, on_unreadable
 
     @property
@@ -119,7 +117,7 @@ class Bus:
         return confirmation is not None and confirmation.done()
 
     async def subscribe(self, channels: Collection[str]) -> None:
-        """Listen to channels; returns when Redis has confirmed all, or at once while the bus is suspect.
+        """Listen to channels; returns when Redis has confirmed all, or at once while pub/sub is suspect.
 
         Whoever waits for a confirmation that does not come in time makes it suspect.
         """
@@ -133,7 +131,7 @@ class Bus:
         if waiting and self.is_listening:
             # Those that are wanted no longer, or were lost with their connection, are done.
             _, late = await asyncio.wait(waiting, timeout=SUBSCRIBE_TIMEOUT)
-        # Nobody waits for these any more: as long as they are not confirmed, the bus is suspect.
+        # Nobody waits for these any more: as long as they are not confirmed, pub/sub is suspect.
         if late and self._listener is not None:
             was_listening = self.is_listening
             self._overdue.update(waiting[confirmation] for confirmation in late)

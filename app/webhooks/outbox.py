@@ -22,7 +22,7 @@ from app.postgres.statements import statement
 from app.postgres.transactions import POOL, Transaction
 from app.presence.changes import PresenceChange
 from app.redis.connection import AWAY
-from app.redis.pubsub import Bus
+from app.redis.pubsub import PubSub
 
 # The channel on which the worker is woken: a hint, since it looks by itself as well.
 CHANNEL = "chat:webhooks"
@@ -56,9 +56,9 @@ class Webhook:
 class Outbox:
     """The outbox of a process that makes changes."""
 
-    def __init__(self, settings: Settings, bus: Bus) -> None:
+    def __init__(self, settings: Settings, pubsub: PubSub) -> None:
         self.is_on = settings.webhook_url is not None
-        self._bus = bus
+        self._pubsub = pubsub
         self._waking = False
 
     async def append(self, tx: Transaction, conversation_id: UUID, webhooks: Sequence[Webhook]) -> None:
@@ -120,7 +120,7 @@ class Outbox:
 
     def _publish(self) -> None:
         self._waking = False
-        self._bus.publish(CHANNEL, b"")
+        self._pubsub.publish(CHANNEL, b"")
 
 
 async def show_forever(redis: Redis) -> None:

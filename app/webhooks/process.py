@@ -13,7 +13,7 @@ from app.observability import metrics
 from app.postgres import database
 from app.postgres.database import Database
 from app.redis import connection as redis_connection
-from app.redis.pubsub import Bus
+from app.redis.pubsub import PubSub
 from app.runtime.health import Health
 from app.runtime.metrics_listener import listening
 from app.runtime.ports import bind, stop_signals, tune_garbage_collector
@@ -55,16 +55,15 @@ async def working(settings: Settings) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _worker(settings: Settings, known: Database, supervisor: Supervisor) -> AsyncIterator[Worker]:
     """Build the worker and start its loops."""
-    bus = Bus(settings.redis_url)
     redis = redis_connection.connect(settings.redis_url)
     with delivery.sender(settings) as sender:
         worker = Worker(settings, sender)
-        bus.attach(worker.wake, worker.wake)
+        pubsub = PubSub(settings.redis_url, worker.wake, worker.wake)
         metrics.DATABASE_UP.set_function(lambda: not known.is_away)
-        metrics.REDIS_UP.set_function(lambda: bus.is_listening)
-        await bus.subscribe([outbox.CHANNEL])
+        metrics.REDIS_UP.set_function(lambda: pubsub.is_listening)
+        await pubsub.subscribe([outbox.CHANNEL])
         supervisor.loop("watch", known.watch_forever)
-        supervisor.loop("listen", bus.listen_forever)
+        supervisor.loop("listen", pubsub.listen_forever)
         supervisor.loop("show", lambda: outbox.show_forever(redis))
         worker.start(supervisor, known)
         yield worker

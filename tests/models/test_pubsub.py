@@ -1,4 +1,4 @@
-"""The bus beside a Redis that acts and answers when it likes, refuses, falls silent and ends connections."""
+"""Pub/sub beside a Redis that acts and answers when it likes, refuses, falls silent and ends connections."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from app.config.types import Url
 from app.redis import pubsub
-from app.redis.pubsub import Bus
+from app.redis.pubsub import PubSub
 
 CHANNELS = [f"chat:c:{n}" for n in range(4)]
 some_channels = st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=3, unique=True)
@@ -26,7 +26,7 @@ STEP = 0.5
 
 
 class Pubsub(RuleBasedStateMachine):
-    """One bus, and what it owes: channels, confirmations, and a doubt for whatever is lost."""
+    """One pub/sub client, and what it owes: channels, confirmations, and a doubt for whatever is lost."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,8 +37,7 @@ class Pubsub(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(pubsub.resp, "connect", self.redis.connect)
         self.patch.setattr(pubsub, "MAX_OUTGOING", MAX_OUTGOING)
-        self.bus = Bus(Url("redis://127.0.0.1:1/0"))
-        self.bus.attach(self.on_message, self.on_doubt, self.on_unreadable)
+        self.pubsub = PubSub(Url("redis://127.0.0.1:1/0"), self.on_message, self.on_doubt, self.on_unreadable)
         self.wanted: set[str] = set()
         # Those of them for which `subscribe` has returned.
         self.promised: set[str] = set()
@@ -46,11 +45,11 @@ class Pubsub(RuleBasedStateMachine):
         self.unreadable = self.doubts = self.garbage = self.number = 0
         # What must be received or doubted: the payload, its channel, and the doubts before it.
         self.owed: dict[str, tuple[str, int]] = {}
-        # What was handed to the bus, and the doubts before.
+        # What was published, and the doubts before.
         self.handed: dict[str, int] = {}
         self.waiting: dict[asyncio.Task[None], float] = {}
-        self.tasks = [self.loop.create_task(self.bus.publish_forever())]
-        self.tasks += [self.loop.create_task(self.bus.listen_forever())]
+        self.tasks = [self.loop.create_task(self.pubsub.publish_forever())]
+        self.tasks += [self.loop.create_task(self.pubsub.listen_forever())]
         self.run()
 
     def teardown(self) -> None:
@@ -84,14 +83,14 @@ class Pubsub(RuleBasedStateMachine):
 
     @property
     def listener(self) -> Connection | None:
-        return None if self.bus._listener is None else self.bus._listener._transport
+        return None if self.pubsub._listener is None else self.pubsub._listener._transport
 
     # What the pod does
 
     @rule(channels=some_channels)
     def subscribe(self, channels: list[str]) -> None:
         self.wanted |= set(channels)
-        task = self.loop.create_task(self.bus.subscribe(channels))
+        task = self.loop.create_task(self.pubsub.subscribe(channels))
         self.waiting[task] = self.loop.now
         before = self.doubts
 
@@ -103,7 +102,7 @@ class Pubsub(RuleBasedStateMachine):
             found = self.wanted.intersection(channels)
             self.promised |= found
             for channel in found:
-                assert self.bus.hears(channel) or not self.bus.is_listening or self.doubts > before
+                assert self.pubsub.hears(channel) or not self.pubsub.is_listening or self.doubts > before
 
         task.add_done_callback(check)
         self.run()
@@ -114,7 +113,7 @@ class Pubsub(RuleBasedStateMachine):
         self.promised -= set(channels)
         for payload in [payload for payload, (channel, _) in self.owed.items() if channel in channels]:
             del self.owed[payload]
-        self.tasks.append(self.loop.create_task(self.bus.unsubscribe(channels)))
+        self.tasks.append(self.loop.create_task(self.pubsub.unsubscribe(channels)))
         self.run()
 
     @rule(channel=st.sampled_from(CHANNELS))
@@ -133,9 +132,9 @@ class Pubsub(RuleBasedStateMachine):
     def publish(self, size: int) -> None:
         self.number += 1
         payload = f"own-{self.number}-".ljust(size, "x")
-        if self.bus._publisher_up:
+        if self.pubsub._publisher_up:
             self.handed[payload] = self.doubts
-        self.run_in_loop(lambda: self.bus.publish("chat:webhooks", payload.encode()))
+        self.run_in_loop(lambda: self.pubsub.publish("chat:webhooks", payload.encode()))
 
     def run_in_loop(self, act) -> None:
         self.loop.call_soon(act)
@@ -213,7 +212,7 @@ class Pubsub(RuleBasedStateMachine):
     def what_is_confirmed_is_subscribed(self) -> None:
         connection = self.listener
         for channel in CHANNELS:
-            if self.bus.hears(channel):
+            if self.pubsub.hears(channel):
                 assert channel in self.wanted
                 assert connection is not None
                 assert not connection.is_open or channel in connection.channels
@@ -225,11 +224,11 @@ class Pubsub(RuleBasedStateMachine):
 
     @invariant()
     def what_waits_to_be_published_has_a_limit(self) -> None:
-        assert sum(map(len, self.bus._outgoing)) <= MAX_OUTGOING + len(pubsub._PROBE)
+        assert sum(map(len, self.pubsub._outgoing)) <= MAX_OUTGOING + len(pubsub._PROBE)
 
     @invariant()
     def nothing_is_owed_that_is_not_wanted(self) -> None:
-        assert self.bus._overdue <= self.wanted
+        assert self.pubsub._overdue <= self.wanted
 
     @invariant()
     def nothing_fails(self) -> None:
@@ -243,11 +242,11 @@ class Pubsub(RuleBasedStateMachine):
         for place in (0, 1):
             self.at(place, Connection.act_and_deliver)
         self.run(RECOVERY)
-        assert self.bus.is_up
+        assert self.pubsub.is_up
         assert self.waiting == {}
         assert self.listener is not None
         assert self.listener.channels == self.wanted
-        assert set(self.bus._channels) == self.wanted
+        assert set(self.pubsub._channels) == self.wanted
         assert len(self.redis.connections) == 2
         for payload, (_, before) in self.owed.items():
             assert payload in self.received or self.doubts > before
@@ -265,7 +264,7 @@ class Pubsub(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(0)
-def test_the_bus_hears_what_it_wants_or_doubts_whatever_redis_does():
+def test_pubsub_hears_what_it_wants_or_doubts_whatever_redis_does():
     chosen = os.environ.get("HYPOTHESIS_PROFILE", "models")
     examples = {} if chosen == "soak" else {"max_examples": 150, "stateful_step_count": 50}
     run_state_machine_as_test(Pubsub, settings=settings(settings.get_profile(chosen), **examples))

@@ -178,7 +178,7 @@ class Postgres:
 
 
 class Redis:
-    """The bus: what is subscribed, and what is on its way."""
+    """Pub/sub: what is subscribed, and what is on its way."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
@@ -192,8 +192,9 @@ class Redis:
         on_message: Callable[[str, bytes], None],
         on_doubt: Callable[[], None],
         on_unreadable: Callable[[str], None],
-    ) -> None:
+    ) -> "Redis":
         self.on_message, self.on_doubt, self.on_unreadable = on_message, on_doubt, on_unreadable
+        return self
 
     def hears(self, channel: str) -> bool:
         return channel in self.subscribed
@@ -341,7 +342,7 @@ class World:
         monkeypatch.setattr("app.delivery.repair.ROOMS_AT_ONCE", 2)
         monkeypatch.setattr("app.delivery.streams.MAX_HELD_BYTES", 400)
         monkeypatch.setattr(fanout, "MAX_READINGS", 2)
-        self.fanout = Fanout(self.redis, lambda event: Frame(event, b""), self._invitation)
+        self.fanout = Fanout(self.redis.attach, lambda event: Frame(event, b""), self._invitation)
         self.rooms = self.fanout._rooms
         self.start("look", self.fanout.repair.look)
         self.loop.turn()
@@ -395,7 +396,11 @@ class World:
 
     def work(self, name: str) -> None:
         """Begin what a loop of the pod does again and again, unless it is at it."""
-        work = {"look": self.fanout.repair.look, "fill": self.fanout.repair.fill, "sweep": self.fanout._sweep}
+        work = {
+            "look": self.fanout.repair.look,
+            "fill": self.fanout.repair.fill,
+            "sweep": self.fanout.subscriptions.sweep,
+        }
         if name in work:
             self.start(name, work[name])
             self.run()
@@ -616,7 +621,7 @@ class World:
             for socket in list(self.sockets):
                 self.leave(socket)
             for _ in range(3):
-                self.loop.run_until_complete(self.fanout._sweep())
+                self.loop.run_until_complete(self.fanout.subscriptions.sweep())
             assert self.rooms.rooms == {}
             assert self.rooms.people == {}
             assert self.redis.wanted == set()
