@@ -1,4 +1,4 @@
-"""A message that this pod sends to itself through Redis, every few seconds: news arrives, and takes so long."""
+"""Canary of pub/sub: a message that this pod publishes to itself every few seconds, to measure loss and delay."""
 
 import asyncio
 import time

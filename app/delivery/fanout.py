@@ -1,7 +1,7 @@
-"""Delivery of what was committed, on whichever pod, to the sockets of this one.
+"""Fan-out: committed changes are published to the other pods, and delivered to the sockets of this one.
 
-A pod listens to the channels of the conversations in which it has sockets and of the users who have them, and to
-no others. Local and remote changes take the same path through `rooms`, so that all pods agree on the order. Redis
+A pod subscribes to the channels of the conversations and users that have sockets here, and to no others.
+Local and remote changes take the same path through `streams`, so that all pods agree on the order. Redis
 may lose anything: `repair` finds it in PostgreSQL.
 """
 
@@ -35,15 +35,16 @@ MAX_REMEMBERED_PRESENCE = 100_000
 MAX_READINGS = 4
 
 # Of spans of what goes from pod to pod.
-_ON_THE_BUS = {"messaging.system": "redis", "messaging.destination.template": wire_format.CONVERSATION_CHANNEL}
+_ON_PUBSUB = {"messaging.system": "redis", "messaging.destination.template": wire_format.CONVERSATION_CHANNEL}
 
 _log = logging.getLogger(__name__)
 
 
 class Fanout:
-    """The sockets of this pod and the news for them; `encode` turns an event into the frame that they send.
+    """Publishes and receives events for the sockets of this pod.
 
-    `invitation` reads what somebody who is in a conversation is to be told of it; None for who is not.
+    `pubsub` builds the client of Redis from its callbacks; `encode` turns an event into a frame;
+    `invitation` reads the `conversation:new` of a member; None for who is not one.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Fanout:
         self.canary = Canary(self.pubsub)
         self.invitations = Invitations(self._rooms, self._streams, self.subscriptions.follow, invitation)
         self._typists = Typists(self._show_typing)
-        # Who was told of whom: the number of the latest change of presence.
+        # The number of the latest change of presence that a user was sent of another.
         self._presence: dict[tuple[str, str], int] = {}
         # Whoever connects at the same time asks together.
         self._admissions = Batcher(
@@ -79,8 +80,8 @@ class Fanout:
     ) -> None:
         """Put a socket into all its user's conversations; raises Unauthorized for a user who was deleted.
 
-        `arrive` is awaited once the user is let in, before the socket hears anything. When this returns the socket
-        is in: the caller must tell the client so before it awaits anything.
+        `arrive` is awaited once the user is let in, before the socket receives anything. When this returns the
+        socket is in: the caller must send CONNECT before it awaits anything.
         """
         user_id, began = subscriber.user_id, time.time()
         person = self._rooms.people.setdefault(user_id, Person())
@@ -134,28 +135,28 @@ class Fanout:
         self._rooms.leave(subscriber)
         self.subscriptions.note_departure(subscriber.user_id)
 
-    # News from use-cases, after their commit.
+    # Publishing, by use cases after their commit.
 
     def announce(self, change: Change, traceparent: str | None) -> None:
-        """Deliver a committed change here and tell the other pods, which go on with the trace that led to it."""
+        """Deliver a committed change here and publish it; the other pods continue its trace."""
         change.committed = time.time()
-        with tracing.follow("announce", "producer", (traceparent,), _ON_THE_BUS):
+        with tracing.follow("announce", "producer", (traceparent,), _ON_PUBSUB):
             self._streams.receive(change)
             self._publish(change, tracing.traceparent())
 
     def reveal(self, conversation_id: UUID) -> None:
-        """Deliver a committed message that ended a hiding: all pods read it, and who is told of it before."""
+        """Deliver a committed message that ended a hiding: all pods read it, after its `conversation:new`."""
         self._gaps.read(conversation_id)
         self._publish(Change(conversation_id, wire_format.UNNUMBERED, wire_format.NOTHING))
 
-    def tell_room(self, conversation_id: UUID, event: Event) -> None:
-        """Send an event without a seq to everybody in a conversation; nobody hears themselves type."""
-        self._tell_room(conversation_id, event, self._pod)
+    def publish_to_room(self, conversation_id: UUID, event: Event) -> None:
+        """Send an event without a seq to everybody in a conversation; not to who types themselves."""
+        self._deliver_to_room(conversation_id, event, self._pod)
         self._publish(Change(conversation_id, wire_format.UNNUMBERED, event))
 
     def close_room(self, conversation_id: UUID, event: Event) -> None:
-        """Tell everybody in a conversation that it is gone: `event` must be `conversation:deleted`."""
-        self.tell_room(conversation_id, event)
+        """Send everybody in a conversation that it is deleted: `event` must be `conversation:deleted`."""
+        self.publish_to_room(conversation_id, event)
 
     def invite(self, invitation: Invitation) -> None:
         """Let a user's sockets into a conversation, wherever they are."""
@@ -165,14 +166,14 @@ class Fanout:
 
     @property
     def is_steady(self) -> bool:
-        """Whether what is told now reaches the other pods, as far as can be known."""
+        """Whether what is published now reaches the other pods, as far as can be known."""
         return self.pubsub.is_steady
 
-    def tell(self, user_ids: Iterable[str], event: Event) -> None:
+    def publish_to_users(self, user_ids: Iterable[str], event: Event) -> None:
         """Send an event to all sockets of users, wherever they are."""
         for user_id in user_ids:
-            self._tell(user_id, event)
-            self._order(user_id, Order(wire_format.TELL, event=event))
+            self._deliver_to_user(user_id, event)
+            self._order(user_id, Order(wire_format.SEND, event=event))
 
     def expel(self, user_id: str, until: int) -> None:
         """End all sockets of a user who was deleted at a second, wherever they are."""
@@ -191,7 +192,7 @@ class Fanout:
     def _order(self, user_id: str, order: Order) -> None:
         self.pubsub.publish(wire_format.user_channel(user_id), wire_format.write_order(self._pod, order))
 
-    # News from other pods.
+    # Receiving, from other pods.
 
     def _on_message(self, channel: str, payload: bytes) -> None:
         if payload.startswith(self._pod):
@@ -218,16 +219,16 @@ class Fanout:
         if change.event == wire_format.NOTHING:
             self._gaps.read(change.conversation_id)
         elif change.seq == wire_format.UNNUMBERED:
-            self._tell_room(change.conversation_id, change.event, origin)
+            self._deliver_to_room(change.conversation_id, change.event, origin)
         else:
-            with tracing.follow("deliver", "consumer", (traceparent,), _ON_THE_BUS):
+            with tracing.follow("deliver", "consumer", (traceparent,), _ON_PUBSUB):
                 self._streams.receive(change)
 
     def _on_order(self, user_id: str, order: Order) -> None:
         if order.kind == wire_format.INVITE:
             self.invitations.invite(Invitation(user_id, UUID(hex=order.subject), order.number, order.event))
-        elif order.kind == wire_format.TELL:
-            self._tell(user_id, order.event)
+        elif order.kind == wire_format.SEND:
+            self._deliver_to_user(user_id, order.event)
         elif order.kind == wire_format.EXPEL:
             self._expel(user_id, order.number, time.time())
         elif order.kind == wire_format.EVICT:
@@ -235,33 +236,33 @@ class Fanout:
         else:
             raise ValueError("an order of an unknown kind")
 
-    def _tell_room(self, conversation_id: UUID, event: Event, origin: bytes) -> None:
+    def _deliver_to_room(self, conversation_id: UUID, event: Event, origin: bytes) -> None:
         room = self._rooms.rooms.get(conversation_id)
         if room is not None:
             typing = events.typing(event)
             if typing is not None:
                 user_id, is_typing = typing
-                self._typists.hear(conversation_id, user_id, origin, is_typing=is_typing)
+                self._typists.receive(conversation_id, user_id, origin, is_typing=is_typing)
                 return
             self._rooms.broadcast(room, event)
             if event.name == events.CONVERSATION_DELETED:
                 self._streams.close(room)
 
     def _show_typing(self, conversation_id: UUID, user_id: str, event: Event) -> None:
-        """Nobody hears themselves type."""
+        """Send a typing event to all in a conversation but the one who types."""
         room = self._rooms.rooms.get(conversation_id)
         if room is not None:
             self._rooms.send([one for one in room.subscribers if one.user_id != user_id], event)
 
-    def _tell(self, user_id: str, event: Event) -> None:
+    def _deliver_to_user(self, user_id: str, event: Event) -> None:
         person = self._rooms.people.get(user_id)
-        if person is not None and not self._is_old_news(user_id, event):
+        if person is not None and not self._is_outdated(user_id, event):
             self._rooms.send(person.subscribers, event)
 
-    def _is_old_news(self, user_id: str, event: Event) -> bool:
-        """Tell whether somebody heard already that another came or went, or of what that one did since.
+    def _is_outdated(self, user_id: str, event: Event) -> bool:
+        """Whether a user was sent this change of presence already, or a later one.
 
-        A change may be told twice, and two pods may tell of two changes out of order.
+        A change may be published twice, and two pods may publish two changes out of order.
         """
         change = events.presence_change(event)
         if change is None:
@@ -292,7 +293,7 @@ class Fanout:
                 subscriber.evict()
 
     def _on_removal(self, user_id: str, conversation_id: UUID) -> None:
-        """Look whether somebody who was removed was added again, of which this pod may have heard before."""
+        """Look whether somebody who was removed was added again, which this pod may have received before."""
         self.invitations.check(user_id, conversation_id)
 
     async def _on_notice(self, notice: Row) -> None:
@@ -302,7 +303,7 @@ class Fanout:
         elif notice["kind"] == "revealed":
             await self._reveal(notice)
         elif notice["kind"] == "dissolved":
-            self._tell_room(
+            self._deliver_to_room(
                 notice["conversation_id"], events.conversation_deleted(notice["conversation_id"]), self._pod
             )
         elif notice["kind"] == "expelled":

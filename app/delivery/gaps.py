@@ -1,4 +1,4 @@
-"""The rooms that wait for a change which this pod has not got, in the order in which they are read."""
+"""Gaps: the rooms that wait for a change which this pod has not got, in the order in which they are read."""
 
 import asyncio
 from collections.abc import Mapping

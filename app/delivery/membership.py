@@ -68,7 +68,7 @@ class Invitations:
         self._is_due = asyncio.Event()
 
     def invite(self, invitation: Invitation) -> None:
-        """Let a user's sockets into a conversation; those that are in already hear of it at once."""
+        """Let a user's sockets into a conversation; those that are in already receive it at once."""
         user_id, conversation_id = invitation.user_id, invitation.conversation_id
         person = self._rooms.people.get(user_id)
         if person is None:
@@ -76,7 +76,7 @@ class Invitations:
         for connecting in person.connecting.values():
             connecting.changed.add(conversation_id)
         outside = self._rooms.outside(user_id, conversation_id)
-        # Those who are in hear it at once, before what comes next: it ends the hiding of a conversation.
+        # Those who are in receive it at once, before what comes next: it ends the hiding of a conversation.
         if inside := [subscriber for subscriber in person.subscribers if subscriber not in outside]:
             self._rooms.send(inside, invitation.event)
         if outside:

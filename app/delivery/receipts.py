@@ -24,7 +24,7 @@ _Key = tuple[UUID, str]
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """How far a reader has got in a conversation, and the event that tells it."""
+    """How far a reader has got in a conversation, and the event for it."""
 
     conversation_id: UUID
     user_id: str
@@ -58,7 +58,7 @@ class Receipts:
             asyncio.get_running_loop().call_later(wait / 1000, self._ask_again, key)
 
     def _is_replaced(self, key: _Key, receipt: Receipt) -> bool:
-        """Tell whether one waits already; the later of the two goes on."""
+        """Whether one waits already; the later of the two goes on."""
         waiting = self._waiting.get(key)
         if waiting is None:
             return False
@@ -80,6 +80,6 @@ class Receipts:
 
     def _send(self, receipt: Receipt) -> None:
         if receipt.is_large:
-            self._fanout.tell([receipt.user_id], receipt.event)
+            self._fanout.publish_to_users([receipt.user_id], receipt.event)
         else:
-            self._fanout.tell_room(receipt.conversation_id, receipt.event)
+            self._fanout.publish_to_room(receipt.conversation_id, receipt.event)

@@ -1,7 +1,7 @@
-"""What Redis lost is found in PostgreSQL.
+"""Repair of gaps: what pub/sub lost is read from PostgreSQL.
 
 Gaps are read a moment after they were found, many rooms and not too many rows at a time: most fill by themselves,
-and what is live goes on between two reads. And every 5 s, every second while the bus is in doubt, the pod looks
+and what is live goes on between two reads. And every 5 s, every second while pub/sub is in doubt, the pod looks
 for what was committed since it last looked; what it had not got becomes a gap like any other. The cost of looking
 follows what is written, neither the sockets nor the transactions that others leave open.
 """
@@ -59,12 +59,12 @@ class Repair:
         # What was taken in of changes, and of notices; None before the first look.
         self._changes_seen: Seen | None = None
         self._notices_seen: Seen | None = None
-        # One at a time hears notices, and what was read stays here until it is acted on.
-        self._hearing = asyncio.Lock()
-        self._unheard: deque[Row] = deque()
+        # One at a time handles notices, and what was read stays here until it is acted on.
+        self._notices_lock = asyncio.Lock()
+        self._unhandled: deque[Row] = deque()
 
     def doubt(self) -> None:
-        """Look at once: the bus may have lost something."""
+        """Look at once: pub/sub may have lost something."""
         self._look_now.set()
 
     async def fill_forever(self) -> None:
@@ -119,7 +119,7 @@ class Repair:
         )
         if changes:
             # Read after the changes, so that theirs are among them, and acted on before those are delivered.
-            await self._hear_notices()
+            await self._handle_notices()
         for change in changes:
             self._streams.receive(change)
         counts = Counter(change.conversation_id for change in changes)
@@ -136,7 +136,7 @@ class Repair:
             return
         delivered = room.delivered
         last_seq = (await conversation_rows.last_seqs([conversation_id])).get(conversation_id)
-        # One that was deleted is told of, and one that went on meanwhile is in order.
+        # One that was deleted has an event of its own, and one that went on meanwhile is in order.
         if last_seq is None or delivered is None or room.is_closed or room.delivered != delivered:
             return
         if last_seq == delivered:
@@ -168,7 +168,7 @@ class Repair:
             for room, (delivered, known) in before.items():
                 last_seq = last_seqs.get(room.conversation_id)
                 if last_seq is None:
-                    # Deleted, which all are told of.
+                    # Deleted, which has an event of its own.
                     continue
                 if last_seq < delivered:
                     self._start_afresh(room, last_seq)
@@ -203,7 +203,7 @@ class Repair:
             await self.verify()
             return False
         found = await committed.committed_since(seen, WRITTEN_AT_ONCE)
-        await self._hear_notices()
+        await self._handle_notices()
         for conversation_id, last_seq in found.last_seqs.items():
             self._streams.expect(conversation_id, last_seq)
         self._changes_seen = found.seen
@@ -212,17 +212,17 @@ class Repair:
             await self.verify()
         return found.has_more
 
-    async def _hear_notices(self) -> None:
+    async def _handle_notices(self) -> None:
         """Act on the notices since the last time, on each once; those that fail for a while are kept."""
-        async with self._hearing:
+        async with self._notices_lock:
             has_more = self._notices_seen is not None
-            while self._unheard or has_more:
-                while self._unheard:
-                    await self._act_on(self._unheard[0])
-                    self._unheard.popleft()
+            while self._unhandled or has_more:
+                while self._unhandled:
+                    await self._act_on(self._unhandled[0])
+                    self._unhandled.popleft()
                 if has_more and self._notices_seen is not None:
                     found = await committed.notices_since(self._notices_seen, NOTICES_AT_ONCE)
-                    self._unheard.extend(found.notices)
+                    self._unhandled.extend(found.notices)
                     self._notices_seen, has_more = found.seen, found.has_more
 
     async def _act_on(self, notice: Row) -> None:

@@ -1,11 +1,11 @@
-"""The conversations that this pod follows, who hears them, and what they are written: nothing here waits.
+"""Rooms: the conversations that this pod follows, their subscribers, and the writes to those; nothing here waits.
 
     (absent) ── first socket ──▶ FOLLOWING ── subscribed, last_seq read ──▶ LIVE ── last socket gone ──▶ (absent)
                                                                              │
                                                           deleted ──▶ CLOSED ┘ nobody enters any more
 
 What a room is sent within one tick of the loop is written together; it is written before anybody enters or leaves,
-so that all hear just what is theirs. In which order changes come into a room is the matter of `streams`.
+so that all receive just what is theirs. In which order changes come into a room is the matter of `streams`.
 """
 
 import asyncio
@@ -97,10 +97,10 @@ class Room:
     """A conversation that this pod follows."""
 
     __slots__ = (
+        "buffered",
         "committed",
         "conversation_id",
         "delivered",
-        "held",
         "is_closed",
         "joining",
         "known",
@@ -119,7 +119,7 @@ class Room:
         # When it became LIVE, on the clock of `Rooms`.
         self.live_since = 0
         # What is committed and cannot be delivered yet, or a part of that.
-        self.held: dict[int, Change] = {}
+        self.buffered: dict[int, Change] = {}
         self.subscribers: dict[Subscriber, Link] = {}
         self.joining: dict[str, Joining] = {}
         # Delivered in this tick of the loop, and not written yet.
@@ -266,7 +266,7 @@ class Rooms:
         for subscriber in list(person.subscribers):
             subscriber.reconnect()
 
-    # What they hear
+    # What they receive
 
     def broadcast(self, room: Room, event: Event) -> None:
         """Send an event to all in a room, at the end of this tick and together with what follows in it."""

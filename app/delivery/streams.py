@@ -1,7 +1,7 @@
-"""In which order changes come into rooms, and where in that order people enter and leave.
+"""Ordering: changes enter rooms in the order of `seq`, and people enter and leave at a seq.
 
-    a change arrives:   seq = delivered + 1   out to the room, then what was held behind it
-                        seq > delivered + 1   held; the gap is read from PostgreSQL soon
+    a change arrives:   seq = delivered + 1   out to the room, then what was buffered behind it
+                        seq > delivered + 1   buffered; the gap is read from PostgreSQL soon
                         seq ≤ delivered       dropped: it was delivered already
 
 `participant:removed` is the last that the sockets of the one who goes get; whether they were added again meanwhile
@@ -17,7 +17,7 @@ from app.contract.events import Change
 from app.delivery.rooms import Invitation, Joining, Room, Rooms
 
 # What all rooms of a pod may hold; what comes beyond that is read from PostgreSQL when the gap is.
-MAX_HELD_BYTES = 16 * 2**20
+MAX_BUFFERED_BYTES = 16 * 2**20
 # What may be delivered in a room while PostgreSQL is asked about somebody who enters.
 MAX_KEPT_BYTES = 4 * 2**20
 
@@ -25,7 +25,7 @@ MAX_KEPT_BYTES = 4 * 2**20
 class Streams:
     """The changes of all rooms of a pod.
 
-    `on_gap` is told of a room that waits for a change; `on_removal` of a user who was removed and is known here.
+    `on_gap` gets a room that waits for a change; `on_removal` a user who was removed and is known here.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Streams:
         self._rooms = rooms
         self._on_gap = on_gap
         self._on_removal = on_removal
-        self._held_bytes = 0
+        self._buffered_bytes = 0
 
     def receive(self, change: Change) -> None:
         """Take in a committed change, from here or from another pod, as often and in whatever order it comes."""
@@ -43,12 +43,12 @@ class Streams:
             return
         delivered = room.delivered
         if delivered is None:
-            self._hold(room, change)
+            self._buffer(room, change)
         elif change.seq == delivered + 1:
             self._deliver(room, change)
             self._go_on(room)
         elif change.seq > delivered:
-            self._hold(room, change)
+            self._buffer(room, change)
             self._on_gap(room.conversation_id)
 
     def expect(self, conversation_id: UUID, seq: int) -> None:
@@ -64,12 +64,12 @@ class Streams:
         self._rooms.clock += 1
         room.live_since = self._rooms.clock
         room.delivered = delivered
-        for seq in [seq for seq in room.held if seq <= delivered]:
+        for seq in [seq for seq in room.buffered if seq <= delivered]:
             self._release(room, seq)
         self._go_on(room)
 
     def start_afresh(self, room: Room, last_seq: int) -> None:
-        """Go on from what PostgreSQL has, which is not what was heard: the sockets come back and load afresh."""
+        """Go on from what PostgreSQL has, which lost what was delivered: the sockets connect and load afresh."""
         room.delivered = last_seq
         self.forget_lost(room)
         for subscriber in list(room.subscribers):
@@ -77,38 +77,38 @@ class Streams:
 
     def close(self, room: Room) -> None:
         """Take everybody out of a room whose conversation was deleted."""
-        self.forget_held(room)
+        self.forget_buffered(room)
         self._rooms.close(room)
 
     def forget_lost(self, room: Room) -> None:
         """Forget what was known of a room beyond what was delivered: PostgreSQL has lost it."""
-        self.forget_held(room)
+        self.forget_buffered(room)
         room.known = room.delivered or 0
         for joining in list(room.joining.values()):
             self.abandon(room, joining)
             self._on_removal(joining.user_id, room.conversation_id)
 
-    def forget_held(self, room: Room) -> None:
+    def forget_buffered(self, room: Room) -> None:
         """Let go what a room holds, which may be read again."""
-        for seq in list(room.held):
+        for seq in list(room.buffered):
             self._release(room, seq)
 
-    def _hold(self, room: Room, change: Change) -> None:
+    def _buffer(self, room: Room, change: Change) -> None:
         room.known = max(room.known, change.seq)
         weight = len(change.event.data)
-        if change.seq not in room.held and self._held_bytes + weight <= MAX_HELD_BYTES:
-            room.held[change.seq] = change
-            self._held_bytes += weight
+        if change.seq not in room.buffered and self._buffered_bytes + weight <= MAX_BUFFERED_BYTES:
+            room.buffered[change.seq] = change
+            self._buffered_bytes += weight
 
     def _release(self, room: Room, seq: int) -> Change | None:
-        change = room.held.pop(seq, None)
+        change = room.buffered.pop(seq, None)
         if change is not None:
-            self._held_bytes -= len(change.event.data)
+            self._buffered_bytes -= len(change.event.data)
         return change
 
     def _go_on(self, room: Room) -> None:
-        """Deliver what was held behind a change, and tell of the gap where there is one."""
-        while room.held and (change := self._release(room, (room.delivered or 0) + 1)) is not None:
+        """Deliver what was buffered behind a change, and report the gap where there is one."""
+        while room.buffered and (change := self._release(room, (room.delivered or 0) + 1)) is not None:
             self._deliver(room, change)
         if (room.delivered or 0) < room.known:
             self._on_gap(room.conversation_id)
@@ -160,7 +160,7 @@ class Streams:
                 self._enter(room, joining, joining.invitation)
 
     def _enter(self, room: Room, joining: Joining, invitation: Invitation) -> None:
-        """Tell the sockets that are not in yet of the conversation and of what came after, and let them in."""
+        """Send the sockets that are not in yet the conversation and what came after, and let them in."""
         self.abandon(room, joining)
         if joining.kept_bytes > MAX_KEPT_BYTES:
             self._rooms.restart(joining.user_id)

@@ -53,7 +53,7 @@ class Subscriptions:
 
     async def _need(self, channels: Mapping[str, Room | None]) -> None:
         """Subscribe to the channels of rooms, and of users, which have none."""
-        if not all(map(self._pubsub.hears, channels)):
+        if not all(map(self._pubsub.is_subscribed, channels)):
             await self._subscribe(channels)
 
     async def _subscribe_all(self, wanted: list[Mapping[str, Room | None]]) -> list[None]:
@@ -86,7 +86,7 @@ class Subscriptions:
         """Unsubscribe from what was not needed since the sweep before the last."""
         dropped = self._rooms.drop_empty()
         for room in dropped:
-            self._streams.forget_held(room)
+            self._streams.forget_buffered(room)
         channels = [wire_format.conversation_channel(room.conversation_id) for room in dropped]
         lingering, self._lingering, self._left = self._lingering - self._left, self._left, set()
         for user_id in lingering:

@@ -1,8 +1,8 @@
-"""Who is typing: on this pod, over all sockets of each user, and as heard from all pods together.
+"""Typing indicators: of this pod, over all sockets of each user, and of all pods together.
 
-A pod says `true` when the first of a user's sockets there starts, again every 3 s while one goes on, and `false`
-when the last one has stopped. Each pod keeps which pods say so of whom, and tells its sockets when the first one
-begins and when the last one ends. What is not said again lapses: everybody hears the end, whatever is lost.
+A pod publishes `true` when the first of a user's sockets there starts, again every 3 s while one goes on, and
+`false` when the last one has stopped. Each pod keeps which pods say so of whom, and sends its sockets when the
+first one begins and when the last one ends. What is not renewed lapses: everybody gets the end, whatever is lost.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from app.contract.events import Event
 
 # What a client started lapses by itself.
 LAPSE = 6.0
-# A start that goes on is said again to the other pods.
+# A start that goes on is published again.
 RENEWAL = 3.0
-# A pod that did not say it again has died, or Redis has lost the end: two renewals and some delay.
+# A pod that did not renew it has died, or Redis has lost the end: two renewals and some delay.
 EXPIRY = 6.5
 MAX_TYPISTS = 100_000
 
@@ -24,7 +24,7 @@ _Typist = tuple[UUID, str]
 
 
 class Typists:
-    """Who types in which conversation, as pods say it; `show` is told where that changes, and of whom."""
+    """Who types in which conversation, as pods publish it; `show` is called where that changes."""
 
     def __init__(self, show: Callable[[UUID, str, Event], None]) -> None:
         self._show = show
@@ -33,8 +33,8 @@ class Typists:
         self._origins: dict[_Typist, set[bytes]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def hear(self, conversation_id: UUID, user_id: str, origin: bytes, *, is_typing: bool) -> None:
-        """Take in what a pod says of one of its users."""
+    def receive(self, conversation_id: UUID, user_id: str, origin: bytes, *, is_typing: bool) -> None:
+        """Receive the state of a user from a pod."""
         typist = (conversation_id, user_id)
         if is_typing:
             self._begin(typist, origin)
@@ -85,10 +85,10 @@ class _Started:
 
 
 class LocalTypists:
-    """Who types on this pod; `tell_room` tells everybody in a conversation, here and on the other pods."""
+    """Who types on this pod; `publish_to_room` sends to everybody in a conversation, on all pods."""
 
-    def __init__(self, tell_room: Callable[[UUID, Event], None]) -> None:
-        self._tell_room = tell_room
+    def __init__(self, publish_to_room: Callable[[UUID, Event], None]) -> None:
+        self._publish_to_room = publish_to_room
         self._started: dict[_Typist, _Started] = {}
 
     def start(self, conversation_id: UUID, user_id: str, socket: object) -> None:
@@ -98,7 +98,7 @@ class LocalTypists:
         started = self._started.get(typist)
         if started is None:
             started = self._started[typist] = _Started(loop.call_later(RENEWAL, self._go_on, typist))
-            self._tell(typist, is_typing=True)
+            self._publish(typist, is_typing=True)
         started.lapses[socket] = loop.time() + LAPSE
 
     def stop(self, conversation_id: UUID, user_id: str, socket: object) -> None:
@@ -108,15 +108,15 @@ class LocalTypists:
         if started is not None and started.lapses.pop(socket, None) is not None and not started.lapses:
             started.timer.cancel()
             del self._started[typist]
-            self._tell(typist, is_typing=False)
+            self._publish(typist, is_typing=False)
 
     def is_typing(self, conversation_id: UUID, user_id: str, socket: object) -> bool:
-        """Tell whether a user types on a socket."""
+        """Whether a user types on a socket."""
         started = self._started.get((conversation_id, user_id))
         return started is not None and socket in started.lapses
 
     def _go_on(self, typist: _Typist) -> None:
-        """Say it again while a socket goes on, and that it is over when the last one has lapsed."""
+        """Publish it again while a socket goes on, and the end when the last one has lapsed."""
         loop = asyncio.get_running_loop()
         started = self._started[typist]
         now = loop.time()
@@ -124,13 +124,13 @@ class LocalTypists:
             del started.lapses[socket]
         if started.lapses:
             started.timer = loop.call_at(min(now + RENEWAL, max(started.lapses.values())), self._go_on, typist)
-            self._tell(typist, is_typing=True)
+            self._publish(typist, is_typing=True)
         else:
             del self._started[typist]
-            self._tell(typist, is_typing=False)
+            self._publish(typist, is_typing=False)
 
-    def _tell(self, typist: _Typist, *, is_typing: bool) -> None:
-        self._tell_room(typist[0], _event(typist, is_typing=is_typing))
+    def _publish(self, typist: _Typist, *, is_typing: bool) -> None:
+        self._publish_to_room(typist[0], _event(typist, is_typing=is_typing))
 
 
 def _event(typist: _Typist, *, is_typing: bool) -> Event:

@@ -1,6 +1,6 @@
-"""What pods tell one another over Redis, and how it is written.
+"""Wire format of pub/sub between pods.
 
-On the channel of a conversation goes what its sockets are to hear: `pod seq committed traceparent name data`. On
+On the channel of a conversation go the events for its sockets: `pod seq committed traceparent name data`. On
 that of a user goes what is to become of their sockets: `pod kind subject number name data`. Each begins with the
 pod that wrote it, so that this one knows its own.
 """
@@ -17,10 +17,10 @@ USER_CHANNEL = "chat:u:"
 
 # What an order asks for: let the user's sockets into a conversation, send them an event, end all of those whose
 # token was issued up to a second, or end one of them.
-INVITE, TELL, EXPEL, EVICT = b"invite", b"tell", b"expel", b"evict"
+INVITE, SEND, EXPEL, EVICT = b"invite", b"tell", b"expel", b"evict"
 # The seq of an event that has none.
 UNNUMBERED = 0
-# Where there is no event to send: a pod is told what to do.
+# Where there is no event to send: the order is all.
 NOTHING = Event("-", b"")
 _NO_NAME = NOTHING.name.encode()
 
@@ -28,7 +28,7 @@ _check_json = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class Order(NamedTuple):
-    """What is to become of a user's sockets; `subject` and `number` say which, as the kind wants it."""
+    """What is to become of a user's sockets; `subject` and `number` are those of the kind."""
 
     kind: bytes
     subject: str = "-"

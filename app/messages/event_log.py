@@ -18,7 +18,7 @@ PLACES = statement("log_positions")
 
 
 class Entry:
-    """One line of the log that is about to be written; `data` never says what a message says."""
+    """An entry of the log that is about to be written; `data` never holds the content of a message."""
 
     __slots__ = ("data", "event", "message_id", "seq")
 

@@ -1,16 +1,16 @@
 """The send queue: messages that arrive while a statement is under way go together in the next one.
 
     submit ──▶ FIFO of its conversation ──▶ ready ──▶ batch ── committed ──▶ answered, in the order of `seq`
-                                                     │ the head is locked, or the conversation hidden
-                                                     ▼
-                                                    held ──▶ a statement of its own, which waits for the head
+                                                        │ the head is locked, or the conversation hidden
+                                                        ▼
+                                                    busy ──▶ a dedicated statement, which waits for the head
 
 A message stays in the FIFO of its conversation until it is answered; a statement writes the first of it, and a
 conversation is in one statement at a time. So order needs no bookkeeping: nothing that waits is ever moved.
 
 There is no timer: a lone message waits for nobody. No batch takes more than its share of what there is, so that
-one is written while those of the other are answered and speak again. Held conversations have connections of their
-own, so that one that is locked for seconds holds up no other.
+one is written while those of the other are answered and sent more. Busy conversations have connections of their
+own, so that one that is busy for seconds holds up no other.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ import asyncpg
 
 from app.contract.errors import ServiceUnavailable
 from app.messages.submissions import Conversation, Submission
-from app.messages.writer import BATCHES, LINES, Stored, Written
+from app.messages.writer import BATCHES, DEDICATED, Stored, Written
 from app.postgres import database
 from app.postgres.errors import TRY_AGAIN
 from app.postgres.message_rows import NewMessage
 from app.runtime.supervisor import Supervisor
 
 MAX_BATCH = 128
-# What may be unanswered, in messages and in bytes of what they say; past it senders are told to come back.
+# What may be unanswered, in messages and in bytes of their content; past it senders get ServiceUnavailable.
 MAX_WAITING = 20_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 # What PostgreSQL rolled back because of others is tried again so many seconds later, and twice that each time.
@@ -59,14 +59,14 @@ class SendQueue:
         self._writer = writer
         self._supervisor = supervisor
         self._is_open = False
-        # All that have something unanswered: each is ready, held or in a statement.
+        # All that have something unanswered: each is ready, busy or in a statement.
         self._conversations: dict[UUID, Conversation] = {}
         self._ready: deque[Conversation] = deque()
-        self._held: deque[Conversation] = deque()
+        self._busy: deque[Conversation] = deque()
         # What is unanswered; what of it is ready, and what batches write.
         self._count = self._bytes = 0
         self._count_ready = self._count_in_batches = 0
-        self._batches = self._lines = 0
+        self._batches = self._dedicated = 0
         self._is_due = False
 
     async def run_forever(self) -> None:
@@ -111,12 +111,12 @@ class SendQueue:
             self._batches += 1
             self._count_in_batches += size
             self._supervisor.once("write", self._write_batch(batch, size))
-        while self._held and self._lines < LINES:
-            conversation = self._held.popleft()
-            conversation.is_held = False
+        while self._busy and self._dedicated < DEDICATED:
+            conversation = self._busy.popleft()
+            conversation.is_busy = False
             conversation.take(MAX_BATCH)
-            self._lines += 1
-            self._supervisor.once("write what was held", self._write_held(conversation))
+            self._dedicated += 1
+            self._supervisor.once("write a busy conversation", self._write_dedicated(conversation))
 
     def _take_batch(self) -> tuple[list[Conversation], int]:
         """Take conversations until a batch has its share; gives the number of messages as well."""
@@ -140,11 +140,11 @@ class SendQueue:
             self._count_in_batches -= size
             self._release(batch)
 
-    async def _write_held(self, conversation: Conversation) -> None:
+    async def _write_dedicated(self, conversation: Conversation) -> None:
         try:
             await self._write([conversation], waits=True)
         finally:
-            self._lines -= 1
+            self._dedicated -= 1
             self._release([conversation])
 
     def _release(self, batch: list[Conversation]) -> None:
@@ -153,19 +153,19 @@ class SendQueue:
             if conversation.taken:
                 # The statement was cancelled, and whether it was committed is not known.
                 self._fail(conversation, ServiceUnavailable())
-            if conversation.is_held:
-                self._held.append(conversation)
+            if conversation.is_busy:
+                self._busy.append(conversation)
             elif conversation.submissions:
                 conversation.is_ready = True
                 self._count_ready += len(conversation.submissions)
                 self._ready.append(conversation)
             elif self._conversations.get(conversation.id) is conversation:
                 del self._conversations[conversation.id]
-        if not self._is_due and (self._ready or self._held):
+        if not self._is_due and (self._ready or self._busy):
             self._start_soon()
 
     async def _write(self, batch: list[Conversation], *, waits: bool) -> None:
-        """Write what was taken: it is answered then, save that of conversations that come to be held."""
+        """Write what was taken: it is answered then, save that of conversations whose head is busy."""
         error = await self._try(batch, waits=waits)
         if error is None:
             return
@@ -179,7 +179,7 @@ class SendQueue:
             conversation.taken = 0
         for conversation, size in zip(batch, sizes, strict=True):
             for _ in range(size):
-                if conversation.is_held or not conversation.submissions:
+                if conversation.is_busy or not conversation.submissions:
                     break
                 conversation.taken = 1
                 error = await self._try([conversation], waits=waits)
@@ -196,7 +196,7 @@ class SendQueue:
         while True:
             try:
                 written = await self._writer.write(partial(self._collect, batch), waits=waits)
-            except Exception as error:  # noqa: BLE001 - every sender is told, and makes of it what there is to make
+            except Exception as error:  # noqa: BLE001 - every sender gets it
                 if not isinstance(error, TRY_AGAIN) or loop.time() >= ends_at:
                     return error
             else:
@@ -227,7 +227,7 @@ class SendQueue:
         place = 0
         for conversation in batch:
             if conversation.taken and not waits and conversation.id not in written.locked:
-                conversation.is_held = True
+                conversation.is_busy = True
                 place += conversation.taken
                 conversation.taken = 0
                 continue
@@ -256,10 +256,10 @@ class SendQueue:
         self._is_open = False
         conversations, self._conversations = self._conversations, {}
         self._ready.clear()
-        self._held.clear()
+        self._busy.clear()
         self._count_ready = 0
         for conversation in conversations.values():
-            conversation.is_held = False
+            conversation.is_busy = False
             conversation.taken = len(conversation.submissions)
             self._fail(conversation, ServiceUnavailable())
 

@@ -1,4 +1,4 @@
-"""What the send queue is made of: messages on their way, and the FIFO of each conversation."""
+"""Submissions and per-conversation queues, of which the send queue is made."""
 
 import sys
 from abc import abstractmethod
@@ -38,7 +38,7 @@ class Submission:
 class Conversation:
     """What is unanswered of one conversation, in its order; a statement is to write the first `taken` of it."""
 
-    __slots__ = ("id", "is_held", "is_ready", "submissions", "taken")
+    __slots__ = ("id", "is_busy", "is_ready", "submissions", "taken")
 
     def __init__(self, conversation_id: UUID) -> None:
         self.id = conversation_id
@@ -47,7 +47,7 @@ class Conversation:
         # Whether it is among those that a batch may take.
         self.is_ready = True
         # Whether its head was busy, so that a statement of its own must wait for it.
-        self.is_held = False
+        self.is_busy = False
 
     def take(self, most: int) -> int:
         """Take what may go together, at most so many; the second of two under one id comes to see the first."""

@@ -1,4 +1,4 @@
-"""The statements that store messages: each writes many at once, on connections of its own, and is planned once."""
+"""The writer: statements that store many messages each, on connections of their own, planned once."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from app.postgres.message_rows import NewMessage
 
 # Statements at the same time: those that skip conversations whose head is busy, and those that wait for one.
 BATCHES = 2
-LINES = 8
+DEDICATED = 8
 
 # Each statement is planned once, for batches of any size: planning one takes longer than running it. What suited
 # small tables must still do when they have grown: every row is looked up, and no table read from end to end.
@@ -44,13 +44,13 @@ class Writer:
 
     def __init__(self, settings: Settings) -> None:
         self._url = settings.database_url
-        self._is_told = settings.webhook_url is not None
+        self._webhooks_enabled = settings.webhook_url is not None
         self._pool: asyncpg.Pool | None = None
 
     async def run_forever(self) -> None:
         """Keep the connections; they are made when first used."""
         options = database.pool_options(self._url) | {"server_settings": database.SERVER_SETTINGS | PLANS}
-        async with asyncpg.create_pool(**options, min_size=0, max_size=BATCHES + LINES) as self._pool:
+        async with asyncpg.create_pool(**options, min_size=0, max_size=BATCHES + DEDICATED) as self._pool:
             await asyncio.Event().wait()
 
     async def write(self, collect: Callable[[], list[NewMessage]], *, waits: bool) -> Written:
@@ -68,7 +68,7 @@ class Writer:
             if not messages:
                 return written
             metrics.SEND_GROUP_SIZE.observe(len(messages))
-            values = message_rows.send_values(messages, webhooks_enabled=self._is_told)
+            values = message_rows.send_values(messages, webhooks_enabled=self._webhooks_enabled)
             size: tracing.Attributes = {"db.system.name": "postgresql", "db.operation.batch.size": len(messages)}
             traced = tracing.follow("INSERT messages", "client", (one.traceparent for one in messages), size)
             with traced, database.ending():

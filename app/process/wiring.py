@@ -62,7 +62,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         limits=RateLimits(redis, settings),
         presence=Presence(redis, settings.max_sockets_per_user),
         receipts=Receipts(redis, fanout, supervisor),
-        typists=LocalTypists(fanout.tell_room),
+        typists=LocalTypists(fanout.publish_to_room),
         is_refused=revocation.batched(),
     )
     health = Health(deps.database)

@@ -111,7 +111,7 @@ class PubSub:
             self._outgoing_ready.set()
         self._outgoing.append(packed)
 
-    def hears(self, channel: str) -> bool:
+    def is_subscribed(self, channel: str) -> bool:
         """Whether Redis has confirmed the subscription to a channel."""
         confirmation = self._channels.get(channel)
         return confirmation is not None and confirmation.done()
@@ -126,7 +126,7 @@ class PubSub:
         for channel in fresh:
             self._channels[channel] = loop.create_future()
         self._ask_for(fresh)
-        waiting = {self._channels[channel]: channel for channel in channels if not self.hears(channel)}
+        waiting = {self._channels[channel]: channel for channel in channels if not self.is_subscribed(channel)}
         late = set(waiting)
         if waiting and self.is_listening:
             # Those that are wanted no longer, or were lost with their connection, are done.

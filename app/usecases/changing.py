@@ -51,15 +51,15 @@ class Changing:
         return self.last_seq + 1
 
     def add(self, change: Change, *, message_id: UUID | None = None, data: dict[str, Any] | None = None) -> None:
-        """Take the next seq for a change; what a message says must not stand in `data`."""
+        """Take the next seq for a change; the content of a message must not stand in `data`."""
         self.last_seq = change.seq
         self.entries.append(Entry(change.seq, change.event.name, message_id, data))
         self.changes.append(change)
 
-    def tell_master(
+    def add_webhook(
         self, event: str, user_id: str, at: datetime, *, message_id: UUID | None, data: dict[str, Any]
     ) -> None:
-        """Have the master told of the change that was added last, which `user_id` made."""
+        """Add a webhook for the change that was added last, which `user_id` made."""
         self.webhooks.append(Webhook(event, self.last_seq, user_id, at, message_id, data))
 
 

@@ -75,7 +75,7 @@ def submit_message(
 
 
 class OutgoingMessage(Submission):
-    """A message on its way from its sender to the conversation; its outcome is told once, to one observer.
+    """A message on its way from its sender to the conversation; its one observer gets the outcome once.
 
     counted ──▶ checked ──▶ in the send queue ──▶ stored: announced, and `view` is set
        │           │                  ├──▶ not stored: `find` gives the first message of its id, or raises why
@@ -110,7 +110,7 @@ class OutgoingMessage(Submission):
             self.fail(error)
 
     def answer(self, stored: Stored | None, error: Exception | None) -> None:
-        """Announce it where it is stored, and tell the observer."""
+        """Announce it where it is stored, and call the observer."""
         if stored is not None:
             try:
                 self.view = self._announce(stored)
@@ -165,7 +165,7 @@ def _new_message(actor: Actor, conversation_id: UUID, command: SendMessage) -> N
 
 
 async def _first_of_its_id(new: NewMessage) -> Row:
-    """Find what was first sent under an id; raises Conflict where that said something else."""
+    """Find what was first sent under an id; raises Conflict where its content was another."""
     row = None
     if new.client_message_id is not None:
         row = await message_rows.message_sent_as(new.conversation_id, new.sender_id, new.client_message_id)
@@ -178,7 +178,10 @@ async def _first_of_its_id(new: NewMessage) -> Row:
 
 
 async def edit_message(deps: Deps, actor: Actor, message_id: UUID, command: EditMessage) -> MessageView:
-    """Change what a message says; only its author may. Raises ValidationFailed, Forbidden, NotFound, Conflict."""
+    """Change the content of a message; only its author may.
+
+    Raises ValidationFailed, Forbidden, NotFound and Conflict.
+    """
     policy.require_write(actor)
     await deps.limits.check(Action.WRITE, actor.user_id)
     found = await require_message(POOL, message_id, actor)
@@ -211,12 +214,12 @@ async def delete_message(deps: Deps, actor: Actor, message_id: UUID) -> None:
 
 
 def note_deletion(conversation: Changing, message: Row, deleted_by: str) -> None:
-    """Log that a message says nothing any more, and have the master told."""
+    """Log that a message was deleted, with its webhook."""
     message_id, at = message["id"], message["deleted_at"]
     change = events.message_deleted(conversation.conversation_id, conversation.next_seq, message_id, at)
     conversation.add(change, message_id=message_id)
     data = {"senderId": message["sender_id"]}
-    conversation.tell_master(events.MESSAGE_REMOVED, deleted_by, at, message_id=message_id, data=data)
+    conversation.add_webhook(events.MESSAGE_REMOVED, deleted_by, at, message_id=message_id, data=data)
 
 
 async def _now(tx: Transaction) -> datetime:

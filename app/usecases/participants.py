@@ -91,7 +91,7 @@ async def leave_conversation(deps: Deps, actor: Actor, conversation_id: UUID) ->
         else:
             is_hidden = await hide(tx, conversation, actor.user_id)
     if is_hidden:
-        deps.fanout.tell([actor.user_id], events.conversation_hidden(conversation_id))
+        deps.fanout.publish_to_users([actor.user_id], events.conversation_hidden(conversation_id))
 
 
 async def depart(tx: Transaction, conversation: Changing, user_id: str, removed_by: str) -> None:

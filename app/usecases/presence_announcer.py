@@ -119,7 +119,7 @@ class Announcer:
         for user_id, announcement in by_user.items():
             fresh = list(contacts[user_id] - announcement.reached)[: MAX_CONTACTS + 1 - len(announcement.reached)]
             announcement.reached.update(fresh)
-            self._deps.fanout.tell(fresh, announcement.event)
+            self._deps.fanout.publish_to_users(fresh, announcement.event)
             if pages[user_id] == self._page and len(announcement.reached) <= MAX_CONTACTS:
                 self._wide[user_id] = announcement
                 self._is_wide.set()

@@ -152,7 +152,7 @@ class World:
 
     async def is_idle(self) -> bool:
         queue = self.deps.send_queue
-        return not queue._conversations and not queue._batches and not queue._lines
+        return not queue._conversations and not queue._batches and not queue._dedicated
 
 
 def _id_of(sent: Raw) -> str:
@@ -485,7 +485,7 @@ async def test_a_message_whose_sender_gives_up_before_its_turn_is_not_stored(wor
         return asyncio.create_task(messages.send_message(world.deps, world.anna, room, SendMessage(content)))
 
     async def is_in_a_statement() -> bool:
-        return world.deps.send_queue._lines == 1
+        return world.deps.send_queue._dedicated == 1
 
     async def is_waiting() -> bool:
         return len(world.deps.send_queue._conversations[room].submissions) == 2

@@ -102,7 +102,7 @@ class Pubsub(RuleBasedStateMachine):
             found = self.wanted.intersection(channels)
             self.promised |= found
             for channel in found:
-                assert self.pubsub.hears(channel) or not self.pubsub.is_listening or self.doubts > before
+                assert self.pubsub.is_subscribed(channel) or not self.pubsub.is_listening or self.doubts > before
 
         task.add_done_callback(check)
         self.run()
@@ -212,7 +212,7 @@ class Pubsub(RuleBasedStateMachine):
     def what_is_confirmed_is_subscribed(self) -> None:
         connection = self.listener
         for channel in CHANNELS:
-            if self.pubsub.hears(channel):
+            if self.pubsub.is_subscribed(channel):
                 assert channel in self.wanted
                 assert connection is not None
                 assert not connection.is_open or channel in connection.channels

@@ -94,7 +94,7 @@ def test_a_loop_that_fails_anywhere_begins_again_where_it_was(world, name):
 
 
 def test_what_a_gap_holds_is_bounded_and_read_again(world, monkeypatch):
-    monkeypatch.setattr("app.delivery.streams.MAX_HELD_BYTES", 300)
+    monkeypatch.setattr("app.delivery.streams.MAX_BUFFERED_BYTES", 300)
     world.connect("ben")
     world.finish("connect")
     for _ in range(10):
@@ -104,11 +104,11 @@ def test_what_a_gap_holds_is_bounded_and_read_again(world, monkeypatch):
         world.tell(0)
     while world.redis.arriving:
         world.arrive(0, is_again=False)
-    assert 0 < world.fanout._streams._held_bytes <= 300
+    assert 0 < world.fanout._streams._buffered_bytes <= 300
     world.finish("fill")
     (socket,) = world.sockets
     assert socket.heard[GROUP] == 10
-    assert world.fanout._streams._held_bytes == 0
+    assert world.fanout._streams._buffered_bytes == 0
 
 
 def test_who_is_to_enter_more_than_can_wait_connects_again(world, monkeypatch):
@@ -151,10 +151,10 @@ def test_a_change_that_postgresql_lost_is_forgotten_and_the_one_in_its_place_del
     world.tell(0)
     world.arrive(0, is_again=False)
     # The second of two is held, when a failover loses both.
-    assert list(world.rooms.rooms[GROUP].held) == [2]
+    assert list(world.rooms.rooms[GROUP].buffered) == [2]
     lost.log.clear()
     world.finish("fill")
-    assert world.rooms.rooms[GROUP].held == {}
+    assert world.rooms.rooms[GROUP].buffered == {}
     for _ in range(2):
         world.change(GROUP, "remove" if not lost.log else "message", "anna", here=True)
         world.tell(0)

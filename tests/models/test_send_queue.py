@@ -30,7 +30,7 @@ from app.postgres.message_rows import NewMessage
 from app.runtime.supervisor import supervised
 
 # Small, so that all of them are reached.
-LIMITS = {"MAX_BATCH": 5, "MAX_WAITING": 30, "MAX_WAITING_BYTES": 6_000, "BATCHES": 2, "LINES": 2}
+LIMITS = {"MAX_BATCH": 5, "MAX_WAITING": 30, "MAX_WAITING_BYTES": 6_000, "BATCHES": 2, "DEDICATED": 2}
 CONVERSATIONS = [UUID(int=number) for number in range(1, 6)]
 STRANGER = "stranger"
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -129,7 +129,7 @@ class FakeDatabase:
 
     def count(self, statement: Statement) -> None:
         kind = [other for other in self.running if other.waits is statement.waits]
-        assert len(kind) <= LIMITS["LINES" if statement.waits else "BATCHES"], "too many statements"
+        assert len(kind) <= LIMITS["DEDICATED" if statement.waits else "BATCHES"], "too many statements"
 
     def check(self, statement: Statement) -> None:
         assert len(statement.sent) <= LIMITS["MAX_BATCH"]
@@ -419,7 +419,7 @@ class Sending(RuleBasedStateMachine):
             queue = self.queue
             counts = (queue._count, queue._bytes, queue._count_ready, queue._count_in_batches)
             assert counts == (0, 0, 0, 0)
-            assert (queue._batches, queue._lines, queue._conversations) == (0, 0, {})
+            assert (queue._batches, queue._dedicated, queue._conversations) == (0, 0, {})
 
 
 @pytest.fixture

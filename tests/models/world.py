@@ -196,7 +196,7 @@ class Redis:
         self.on_message, self.on_doubt, self.on_unreadable = on_message, on_doubt, on_unreadable
         return self
 
-    def hears(self, channel: str) -> bool:
+    def is_subscribed(self, channel: str) -> bool:
         return channel in self.subscribed
 
     def publish(self, channel: str, payload: bytes) -> None:
@@ -340,7 +340,7 @@ class World:
         monkeypatch.setattr("app.delivery.repair.NOTICES_AT_ONCE", 1)
         monkeypatch.setattr("app.delivery.repair.ROWS_AT_ONCE", 4)
         monkeypatch.setattr("app.delivery.repair.ROOMS_AT_ONCE", 2)
-        monkeypatch.setattr("app.delivery.streams.MAX_HELD_BYTES", 400)
+        monkeypatch.setattr("app.delivery.streams.MAX_BUFFERED_BYTES", 400)
         monkeypatch.setattr(fanout, "MAX_READINGS", 2)
         self.fanout = Fanout(self.redis.attach, lambda event: Frame(event, b""), self._invitation)
         self.rooms = self.fanout._rooms
@@ -625,7 +625,7 @@ class World:
             assert self.rooms.rooms == {}
             assert self.rooms.people == {}
             assert self.redis.wanted == set()
-            assert self.fanout._streams._held_bytes == 0
+            assert self.fanout._streams._buffered_bytes == 0
             assert self.fanout.invitations._due_bytes == 0
         finally:
             for task in asyncio.all_tasks(self.loop):

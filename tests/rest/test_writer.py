@@ -162,7 +162,7 @@ async def test_a_conversation_that_is_held_holds_up_itself_alone(sends, user, ot
 
 async def test_more_held_conversations_than_lines_hold_up_no_other(sends, user, other):
     anna = user("anna")
-    held = [await anna.group() for _ in range(writer.LINES + 2)]
+    held = [await anna.group() for _ in range(writer.DEDICATED + 2)]
     free = await anna.group()
     await ready(sends, free, anna.user_id)
     async with other.transaction():

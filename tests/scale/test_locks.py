@@ -69,7 +69,7 @@ async def deps(servers, monkeypatch):
     silent = SimpleNamespace(
         announce=lambda change, *_: told.append(change),
         tell=lambda *_: None,
-        tell_room=lambda *_: None,
+        publish_to_room=lambda *_: None,
         close_room=lambda *_: None,
         reveal=lambda *_: None,
         invite=lambda *_, **__: None,

@@ -33,7 +33,7 @@ class Told:
     def __init__(self):
         self.seqs = []
 
-    def tell_room(self, _, event):
+    def publish_to_room(self, _, event):
         self.seqs.append(int(event.data))
 
 

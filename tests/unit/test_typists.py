@@ -68,7 +68,7 @@ class Pods:
             self.said.append(data["isTyping"])
             for other, pod in enumerate(self.all):
                 if other == number or not self.is_lost:
-                    pod.hear(conversation_id, data["userId"], b"%d" % number, is_typing=data["isTyping"])
+                    pod.receive(conversation_id, data["userId"], b"%d" % number, is_typing=data["isTyping"])
 
         return tell
 
@@ -130,6 +130,6 @@ def test_no_more_are_remembered_than_may_be(loop, monkeypatch):
     monkeypatch.setattr(typing, "MAX_TYPISTS", 2)
     pods = Pods(1)
     for user_id in ("anna", "ben", "carl"):
-        run(loop, pods.all[0].hear, ROOM, user_id, b"far", is_typing=True)
+        run(loop, pods.all[0].receive, ROOM, user_id, b"far", is_typing=True)
     assert pods.shown[0] == [("anna", True), ("ben", True), ("carl", True), ("anna", False)]
     assert len(pods.all[0]._ends) == 2
