@@ -33,7 +33,7 @@ class Seen(NamedTuple):
         return str(self.xmax), [str(xid) for xid in sorted(self.running)]
 
     def until(self, last: int, snapshot: "Seen") -> "Seen":
-        """Tell what was seen once what a snapshot shows was read, in order and no further than a transaction."""
+        """Give what was seen once what a snapshot shows was read, in order and no further than a transaction."""
         if last < self.xmax:
             return Seen(self.xmax, frozenset(xid for xid in self.running if xid > last or xid in snapshot.running))
         return Seen(last + 1, frozenset(xid for xid in snapshot.running if xid <= last))

@@ -45,7 +45,7 @@ async def add_reaction(
             )
             data = {"emoji": command.emoji, "userId": actor.user_id}
             conversation.add(change, message_id=message_id, data=data)
-            conversation.tell_master(
+            conversation.add_webhook(
                 events.REACTION_CREATED,
                 actor.user_id,
                 datetime.now(UTC),

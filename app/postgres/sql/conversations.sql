@@ -91,7 +91,7 @@ DELETE FROM conversations WHERE id = $1
 -- name: unread_count
 -- The first thousand messages after the cursor settle it, unless some of them are the reader's own or deleted. Then
 -- there may be a hundred thousand more of those, so it is counted sender by sender, by an index that has no deleted
--- ones: a look for each sender, and a thousand rows at most.
+-- ones: a lookup for each sender, and a thousand rows at most.
 (
     SELECT CASE WHEN seen < 1000 OR unread = 1000 THEN unread ELSE (
         SELECT count(*) FROM (

@@ -1,6 +1,6 @@
 -- name: changes_after
 -- All gaps of a pod at once: what each conversation has after the seq that was delivered last. A message is its
--- own entry in the log; what other entries say of a message or a person is read where it stands now. OFFSET 0 has
+-- own entry in the log; the content of a message and the profile of a user are read as they are now. OFFSET 0 has
 -- it looked up entry by entry: the planner takes each gap for a large one, and would read whole tables.
 SELECT gap.conversation_id, log.seq, log.event, log.data, log.message_id,
        m.sender_id, m.content, m.attachments, m.client_message_id, m.created_at, m.updated_at, m.deleted_at,

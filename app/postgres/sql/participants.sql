@@ -16,7 +16,7 @@ CROSS JOIN LATERAL (
 ) revoked
 
 -- name: membership
--- A stranger and an unknown conversation are told apart by one look.
+-- A stranger and an unknown conversation are told apart by one statement.
 SELECT EXISTS (SELECT 1 FROM conversations WHERE id = $1) AS known,
        EXISTS (SELECT 1 FROM participants WHERE conversation_id = $1 AND user_id = $2) AS member
 

@@ -1,6 +1,6 @@
 -- name: replay_webhook
 -- One that waits for its first attempt keeps its place; one that is under way is left alone. Of a user's presence
--- only the newest may be told again.
+-- only the newest may be replayed.
 UPDATE webhooks w
 SET state = CASE WHEN state = 'new' THEN 'new' ELSE 'due' END, step = 0, delivered_at = NULL,
     due_at = CASE WHEN lease IS NULL THEN now() ELSE due_at END,

@@ -146,7 +146,7 @@ UPDATE webhooks w SET due_at = now(), lease = NULL FROM mine WHERE w.id = mine.i
 UPDATE webhooks w SET due_at = now(), lease = NULL FROM mine WHERE w.id = mine.id
 
 -- name: settle_webhooks
--- Who lost the lease has nothing to say any more: another worker is at it.
+-- A worker that lost the lease settles nothing: another one has the webhook.
 {lock_leased}
 UPDATE webhooks w
 SET state = settled.state, attempts = w.attempts + 1, step = settled.step, lease = NULL,
