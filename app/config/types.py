@@ -1,4 +1,4 @@
-"""What a setting may be: its type, and how it is read from text; every reader raises ValueError that says why."""
+"""Types of settings and their parsers; every parser raises ValueError that says why."""
 
 import re
 from collections.abc import Callable
@@ -33,7 +33,7 @@ class Url(Secret):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        # Up to the last @: a password that was not percent-encoded may hold any sign.
+        # Up to the last @: a password that was not percent-encoded may hold any character.
         masked = re.sub(r"//.*@", "//********@", self.reveal())
         return re.sub(r"(?<=[?&]password=)[^&]*", "********", masked)
 

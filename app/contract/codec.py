@@ -1,4 +1,4 @@
-"""JSON in and out of both wires.
+"""JSON codec of both wires: encoding views, decoding and validating commands.
 
 `decode` is the only way in, so that REST and sockets refuse the same things in the same words.
 """

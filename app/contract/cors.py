@@ -9,7 +9,7 @@ PREFLIGHT_SECONDS = "600"
 
 
 def is_allowed(origin: str | None, allowed: Collection[str]) -> bool:
-    """Tell whether a request may be served: one without an origin comes from no browser page."""
+    """Whether a request may be served: one without an origin comes from no browser page."""
     return origin is None or origin in allowed
 
 

@@ -1,4 +1,4 @@
-"""Cursors of paged lists: opaque to clients, and of use only in the list that gave them out."""
+"""Pagination cursors: opaque to clients, and valid only in the list that gave them out."""
 
 import base64
 import binascii

@@ -1,4 +1,4 @@
-"""The errors that a client can cause, and the two that it cannot.
+"""Errors that clients see, by their code: those that they cause, and two that they do not.
 
     ChatError
     ├── ValidationFailed     the request is malformed; names the field

@@ -1,4 +1,4 @@
-"""What happened, in the words of the wire: nowhere else is an event name spelled."""
+"""Event names and payloads of both wires: no other module spells an event name."""
 
 from datetime import datetime
 from typing import Any
@@ -57,7 +57,7 @@ REACTION_CREATED = "reaction.added"
 USER_CAME = "user.online"
 USER_WENT = "user.offline"
 
-# Of use only at the moment: the first to be dropped where a client cannot keep up.
+# Ephemeral events: the first to be dropped where a client cannot keep up.
 FLEETING = frozenset({USER_TYPING, USER_ONLINE, USER_OFFLINE})
 
 
@@ -106,7 +106,7 @@ def participant_removed(conversation_id: UUID, seq: int, user_id: str, removed_b
 
 
 def conversation_updated(conversation_id: UUID, seq: int, state: dict[str, Any]) -> Change:
-    """Tell what `title`, `metadata`, `ownerId` and `updatedAt` are now."""
+    """Make the event with what `title`, `metadata`, `ownerId` and `updatedAt` are now."""
     return _change(CONVERSATION_UPDATED, conversation_id, seq, state)
 
 
@@ -118,14 +118,14 @@ def logged(name: str, conversation_id: UUID, seq: int, message_id: UUID | None, 
 
 
 def removed_user(event: Event) -> str | None:
-    """Tell who is out after an event; None for all others."""
+    """Give the user that an event removes from its conversation; None for other events."""
     if event.name != PARTICIPANT_REMOVED:
         return None
     return str(msgspec.json.decode(event.data)["userId"])
 
 
 def typing(event: Event) -> tuple[str, bool] | None:
-    """Tell who types, or types no more; None for other events."""
+    """Give the user and whether they type; None for other events."""
     if event.name != USER_TYPING:
         return None
     data = msgspec.json.decode(event.data)
@@ -133,7 +133,7 @@ def typing(event: Event) -> tuple[str, bool] | None:
 
 
 def conversation_new(view: ConversationView) -> Event:
-    """Tell people of a conversation that they are in; it is the same for all, so it counts nothing unread."""
+    """Make the event for new participants; it is the same for all, so it has no unread count."""
     return Event(CONVERSATION_NEW, encode(structs.replace(view, unread_count=UNSET)))
 
 
@@ -162,13 +162,13 @@ def user_typing(conversation_id: UUID, user_id: str, *, is_typing: bool) -> Even
 
 
 def user_presence(user_id: str, number: int, *, is_online: bool) -> Event:
-    """Tell that a user came or went; `number` grows with each change of that user."""
+    """Make the event that a user came or went; `number` grows with each change of that user."""
     data = {"userId": user_id, "transition": number}
     return Event(USER_ONLINE if is_online else USER_OFFLINE, encode(data))
 
 
 def presence_change(event: Event) -> tuple[str, int] | None:
-    """Tell whose presence changed and the number of the change; None for other events."""
+    """Give the user whose presence changed and the number of the change; None for other events."""
     if event.name not in {USER_ONLINE, USER_OFFLINE}:
         return None
     data = msgspec.json.decode(event.data)
@@ -176,7 +176,7 @@ def presence_change(event: Event) -> tuple[str, int] | None:
 
 
 def error(view: ErrorView, event: str) -> Event:
-    """Tell one socket that something it did failed."""
+    """Make the event for one socket whose event failed."""
     return Event(ERROR, encode(ErrorEventView(view.code, view.message, event, view.details)))
 
 

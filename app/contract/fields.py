@@ -1,4 +1,4 @@
-"""The kinds of fields that commands and views are made of."""
+"""Field types of commands and views, with their limits."""
 
 from typing import Annotated, Any
 
@@ -12,11 +12,11 @@ UserId = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00]*$"
 DisplayName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 AvatarUrl = Annotated[str, Meta(max_length=2048, pattern=r"^[^\x00]*$")]
 ClientMessageId = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
-# What stands in the place of a conversation's id, which is shorter.
+# In the place of the id of a conversation: longer than any, so that a wrong one gets an answer of its own.
 ConversationName = Annotated[str, Meta(max_length=64)]
 FileId = Annotated[str, Meta(min_length=1, max_length=512, pattern=r"^[^\x00]*$")]
 
-# What follows is checked elsewhere, or written by ourselves: it only tells /openapi.json what it is.
+# These are checked elsewhere, or written by this service: here they are only described for /openapi.json.
 Content = Annotated[
     Text, Meta(description="8,000 characters at most, kept as sent; blank only beside an attachment.")
 ]

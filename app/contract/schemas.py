@@ -1,4 +1,4 @@
-"""The vocabulary of both wires: commands that come in, views that go out."""
+"""Payload schemas of both wires: commands that come in, views that go out."""
 
 import json
 from datetime import datetime
@@ -66,7 +66,7 @@ class UpdateConversation(msgspec.Struct, frozen=True):
 
 
 class AddParticipants(msgspec.Struct, rename="camel", frozen=True):
-    """One of the two names the people."""
+    """One of the two fields names the users to add."""
 
     user_id: UserId | UnsetType = UNSET
     user_ids: Annotated[list[UserId], Meta(min_length=1, max_length=100)] | UnsetType = UNSET
@@ -123,13 +123,13 @@ class SocketSync(msgspec.Struct, frozen=True):
 
 
 class ConnectAuth(msgspec.Struct, frozen=True):
-    """What `io(url, { auth })` hands in."""
+    """The `auth` of `io(url, { auth })`."""
 
     token: Annotated[str, Meta(max_length=16_384)]
 
 
 class ParticipantView(msgspec.Struct, rename="camel"):
-    """Somebody in a conversation; who was never synced has no `displayName` and no `avatarUrl`."""
+    """A participant; one who was never synced has no `displayName` and no `avatarUrl`."""
 
     user_id: str
     role: Literal["owner", "member"]

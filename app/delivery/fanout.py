@@ -28,7 +28,7 @@ from app.observability import tracing
 from app.postgres import conversation_rows, participant_rows
 from app.postgres.transactions import Row
 from app.redis.pubsub import Bus
-from app.runtime.batching import CONNECT_PAUSE, Gathering
+from app.runtime.batching import CONNECT_PAUSE, Batcher
 
 # What nobody is in is followed for so long at least, and twice as long at most.
 LINGER = 2.5
@@ -70,13 +70,13 @@ class Fanout:
         self._left: set[str] = set()
         self._lingering: set[str] = set()
         # Whoever connects at the same time asks together.
-        self._admissions = Gathering(
+        self._admissions = Batcher(
             participant_rows.admissions,
             lambda _: tracing.statement(participant_rows.ADMISSIONS),
             pause=CONNECT_PAUSE,
         )
-        self._subscribe = Gathering(self._subscribe_all, lambda _: tracing.command("SUBSCRIBE"))
-        self._last_seqs = Gathering(_last_seqs, lambda _: tracing.statement(conversation_rows.LAST_SEQS))
+        self._subscribe = Batcher(self._subscribe_all, lambda _: tracing.command("SUBSCRIBE"))
+        self._last_seqs = Batcher(_last_seqs, lambda _: tracing.statement(conversation_rows.LAST_SEQS))
         bus.attach(self._on_message, self.repair.doubt, self._on_unreadable)
 
     # Sockets come and go.

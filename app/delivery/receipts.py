@@ -8,25 +8,15 @@ from redis.asyncio import Redis
 
 from app.contract.events import Event
 from app.delivery.fanout import Fanout
-from app.redis.connection import AWAY, Script
+from app.redis import scripts
+from app.redis.connection import AWAY
 from app.runtime.supervisor import Supervisor
 
 INTERVAL_MS = 1000
 # Receipts that wait for their second; past it they go out at once.
 MAX_WAITING = 100_000
 
-# KEYS: a reader in a conversation. ARGV: seq, interval. Gives 0 to send now, the wait in ms, or -1 for old news.
-TURN = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local last = redis.call('HMGET', KEYS[1], 'seq', 'at')
-if last[1] and tonumber(last[1]) >= tonumber(ARGV[1]) then return -1 end
-local wait = last[2] and tonumber(last[2]) + tonumber(ARGV[2]) - now or 0
-if wait > 0 then return wait end
-redis.call('HSET', KEYS[1], 'seq', ARGV[1], 'at', string.format('%d', now))
-redis.call('PEXPIRE', KEYS[1], tonumber(ARGV[2]) * 10)
-return 0
-"""
+TURN = scripts.read("app.delivery", "receipts.lua")
 
 # A conversation and a reader.
 _Key = tuple[UUID, str]
@@ -47,7 +37,7 @@ class Receipts:
     """Sends receipts, each reader's in its turn."""
 
     def __init__(self, redis: Redis, fanout: Fanout, supervisor: Supervisor) -> None:
-        self._turn = Script(redis, TURN)
+        self._turn = scripts.Script(redis, TURN)
         self._fanout = fanout
         self._supervisor = supervisor
         self._waiting: dict[_Key, Receipt] = {}

@@ -52,7 +52,7 @@ async def run(options: DevOptions) -> None:
 
     Raises SettingsError, PortInUseError, EmbeddedError or NoDatabaseError, each of which says what to do.
     """
-    # Bad settings and taken ports are told at once, not after the databases have started.
+    # Bad settings and taken ports are reported at once, not after the databases have started.
     expected, demo_port = _read(options, PENDING)
     logs.configure_logging(expected.log_level, expected.log_format)
     _try_ports(expected, options, demo_port)
@@ -139,10 +139,10 @@ def _stop_signals() -> asyncio.Event:
 
 
 async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, Settings]) -> Settings | None:
-    """Do the work, or cancel it and return None as soon as we are told to stop."""
-    working, told = asyncio.ensure_future(work), asyncio.ensure_future(stopping.wait())
-    await asyncio.wait((working, told), return_when=asyncio.FIRST_COMPLETED)
-    told.cancel()
+    """Do the work, or cancel it and return None as soon as the process shall stop."""
+    working, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stopping.wait())
+    await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
     if stopping.is_set():
         working.cancel()
     with suppress(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""Who acts."""
+"""The actor: the user in whose name a call is made."""
 
 from dataclasses import dataclass
 
@@ -18,5 +18,5 @@ class Actor:
 
     @property
     def issued_second(self) -> int:
-        """The second in which the token was issued; one that does not tell is as old as can be."""
+        """The second in which the token was issued; 0 where it does not say."""
         return 0 if self.issued_at is None else max(0, min(int(self.issued_at), LAST_SECOND))

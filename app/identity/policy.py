@@ -1,4 +1,4 @@
-"""Who may do what: pure functions that raise, called by the use-cases and by nothing else."""
+"""Authorization and validation rules: pure functions that raise, called by the use-cases alone."""
 
 import re
 import unicodedata

@@ -1,4 +1,4 @@
-"""How much one user may do, over all pods: the generic cell rate algorithm, in Redis, by its clock.
+"""Rate limits per user over all pods: the generic cell rate algorithm, in Redis, by its clock.
 
 While Redis is away, refuses in any way, or is slower than 50 ms, a pod counts by itself.
 """
@@ -19,34 +19,19 @@ from app.contract.errors import RateLimited
 from app.observability import metrics, tracing
 from app.observability.logs import LogLimiter
 from app.postgres.database import IS_AGAIN
-from app.redis.connection import AWAY, Script
+from app.redis import scripts
+from app.redis.connection import AWAY
 from app.redis.errors import describe
-from app.runtime.batching import Gathering
+from app.runtime.batching import Batcher
 
-PATIENCE = 0.05
-# Checks of one run of the script, for which Redis does nothing else.
-MOST_TOGETHER = 256
-# Users whom a pod remembers while it counts by itself; past it the oldest are forgotten.
+# In seconds, from the check on: past it a pod counts by itself.
+REDIS_TIMEOUT = 0.05
+# Checks of one run of the script, during which Redis does nothing else.
+MAX_BATCH = 256
+# Counters that a pod keeps while it counts by itself; past it the oldest are dropped.
 MAX_REMEMBERED = 100_000
 
-# Each key holds the time at which its user is back at zero; it expires then. ARGV: for each key the interval and
-# the burst. Gives for each the wait in milliseconds.
-GCRA = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + time[2] / 1000
-local function count(key, interval, burst)
-    local zero = math.max(now, tonumber(redis.call('GET', key) or 0)) + interval
-    local wait = zero - interval * burst - now
-    if wait > 0 then return math.ceil(wait) end
-    redis.call('SET', key, string.format('%.3f', zero), 'PX', math.ceil(zero - now))
-    return 0
-end
-local waits = {}
-for place, key in ipairs(KEYS) do
-    waits[place] = guarded(count, key, tonumber(ARGV[2 * place - 1]), tonumber(ARGV[2 * place]))
-end
-return waits
-"""
+GCRA = scripts.read("app.identity", "rate_limits.lua")
 
 # The key that counts an action, the user's rate, and when it was asked about.
 _Check = tuple[str, Rate, float]
@@ -66,13 +51,13 @@ class Action(StrEnum):
     SYNC = "sync"
 
 
-class Limits:
-    """Counts what users do."""
+class RateLimits:
+    """Counts the actions of users; past the limit they are refused."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._rates: dict[Action, Rate] = {action: getattr(settings, f"rate_limit_{action}") for action in Action}
-        self._script = Script(redis, GCRA)
-        self._wait = Gathering(self._waits, lambda _: tracing.command("EVALSHA"), MOST_TOGETHER)
+        self._script = scripts.Script(redis, GCRA)
+        self._wait = Batcher(self._waits, lambda _: tracing.command("EVALSHA"), MAX_BATCH)
         self._zero: dict[str, float] = {}
         self._limiter = LogLimiter()
 
@@ -87,22 +72,22 @@ class Limits:
             wait = self._without_redis(check, error)
         _admit(action, wait)
 
-    def check_soon(self, action: Action, user_id: str, told: Callable[[Exception | None], None]) -> None:
-        """Count an action; `told` is called once, in the order of the calls, with what `check` would raise."""
+    def check_soon(self, action: Action, user_id: str, callback: Callable[[Exception | None], None]) -> None:
+        """Count an action; `callback` is called once, in the order of the calls, with what `check` would raise."""
         if not self._rates[action].burst:
-            told(None)
+            callback(None)
             return
         check = self._check(action, user_id)
 
         def on_counted(answer: asyncio.Future[float]) -> None:
             try:
                 _admit(action, self._counted(check, answer))
-            except Exception as error:  # noqa: BLE001 - whoever asked makes of it what there is to make
-                told(error)
+            except Exception as error:  # noqa: BLE001 - it is the caller's
+                callback(error)
             else:
-                told(None)
+                callback(None)
 
-        self._wait.ask(check).add_done_callback(on_counted)
+        self._wait.submit(check).add_done_callback(on_counted)
 
     def _counted(self, check: _Check, answer: asyncio.Future[float]) -> float:
         try:
@@ -115,22 +100,22 @@ class Limits:
 
     async def _waits(self, checks: list[_Check]) -> list[Any]:
         """Give for each check the seconds to wait, 0 where the action may go on, or what Redis answers instead."""
-        # None waits longer than its patience, also if it came while others were under way.
-        left = checks[0][2] + PATIENCE - time.monotonic()
+        # No check waits longer, also if it came while others were under way.
+        left = checks[0][2] + REDIS_TIMEOUT - time.monotonic()
         if left <= 0:
-            raise TimeoutError("it takes too long")
+            raise TimeoutError("the rate limit took too long")
         args = [part for _, rate, _ in checks for part in (1000 / rate.per_second, rate.burst)]
         async with asyncio.timeout(left):
             waits = await self._script(keys=[key for key, _, _ in checks], args=args)
         if not isinstance(waits, list) or len(waits) != len(checks):
-            raise InvalidResponse("a limit was answered with something else")
+            raise InvalidResponse("the answer of a rate limit is no number")
         return [wait / 1000 if isinstance(wait, int) else _refusal(wait) for wait in waits]
 
     def _without_redis(self, check: _Check, error: Exception) -> float:
         """Count here while Redis is away, refuses, or takes too long."""
         now = time.monotonic()
         if self._limiter.allows("per pod", now):
-            _log.info("limits count per pod, Redis does not answer: %s", describe(error))
+            _log.info("rate limits count per pod, Redis does not answer: %s", describe(error))
         key, rate, _ = check
         return self._wait_here(key, rate, now)
 
@@ -152,4 +137,4 @@ def _admit(action: Action, wait: float) -> None:
 
 def _refusal(answer: Any) -> Exception:
     """Give what is raised for an answer that is no number."""
-    return answer if isinstance(answer, Exception) else InvalidResponse("a limit was answered with something else")
+    return answer if isinstance(answer, Exception) else InvalidResponse("the answer of a rate limit is no number")

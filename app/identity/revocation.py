@@ -12,7 +12,7 @@ from app.identity.actor import Actor
 from app.observability import tracing
 from app.postgres.statements import statement
 from app.postgres.transactions import POOL
-from app.runtime.batching import Gathering
+from app.runtime.batching import Batcher
 
 REFUSED_TOKENS = statement("refused_tokens")
 
@@ -40,6 +40,6 @@ async def require_valid(actor: Actor) -> None:
         raise refused()
 
 
-def batched() -> Gathering[tuple[str, int], bool]:
+def batched() -> Batcher[tuple[str, int], bool]:
     """Make what asks of many tokens at once, for all who connect or read at the same moment."""
-    return Gathering(are_refused, lambda _: tracing.statement(REFUSED_TOKENS))
+    return Batcher(are_refused, lambda _: tracing.statement(REFUSED_TOKENS))

@@ -1,6 +1,6 @@
 """User tokens: JWTs (RFC 7519) that the master signs with a secret that it shares with this service.
 
-One that was verified is known until it expires: whether its user was deleted since is asked elsewhere, each time.
+A verified token is cached until it expires; whether its user was deleted since is checked elsewhere, each time.
 """
 
 import functools
@@ -29,14 +29,14 @@ MAX_AHEAD = 60.0
 PERMISSION_READ = "chat:read"
 PERMISSION_WRITE = "chat:write"
 MAX_USER_ID = 128
-# Verified tokens that a process remembers; past it the oldest are verified again.
+# Verified tokens that a process caches; past it the oldest are verified again.
 MAX_REMEMBERED = 20_000
 # Refusals of one kind are logged so many seconds apart: whoever is refused may try very often.
 LOG_INTERVAL = 1.0
 
 _log = logging.getLogger(__name__)
 
-# Short secrets are named once, at start; not again with every token.
+# Short secrets are warned of once, at start; not again with every token.
 warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
 
 
@@ -61,7 +61,7 @@ def _key(secret: str) -> jwt.PyJWK:
 
 
 class TokenVerifier:
-    """Turns a token into an Actor; why one is refused is logged and never told to the client."""
+    """Turns a token into an Actor; the reason of a refusal is logged and never sent to the client."""
 
     def __init__(self, settings: Settings) -> None:
         self._keys = [_key(settings.auth_jwt_secret.reveal())]
@@ -70,7 +70,7 @@ class TokenVerifier:
         self._issuer = settings.auth_jwt_issuer
         self._audience = settings.auth_jwt_audience
         self._jwt = jwt.PyJWT()
-        # Of a dict the oldest takes long to find, once many older ones were taken out.
+        # Not a dict, where the oldest takes long to find once many older ones were taken out.
         self._verified: OrderedDict[bytes, Actor] = OrderedDict()
         # When a refusal was last logged, by its kind.
         self._logged: dict[type[Exception], float] = {}

@@ -10,11 +10,11 @@ import msgspec
 
 from app.observability import tracing
 
-# What did not happen for so many seconds is news again.
-CALM = 60.0
+# What did not happen for so many seconds is logged again.
+FORGET_AFTER = 60.0
 
-# What these say about single packets and connections is of use to their own authors.
-_TALKATIVE = ("asyncio", "aiohttp", "engineio", "sanic", "socketio", "tortoise")
+# Libraries that log single packets and connections: only their warnings are kept.
+_VERBOSE = ("asyncio", "aiohttp", "engineio", "sanic", "socketio", "tortoise")
 
 
 class JsonFormatter(logging.Formatter):
@@ -41,26 +41,26 @@ def configure_logging(level: str, form: str) -> None:
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
     handler.setFormatter(JsonFormatter() if form == "json" else text)
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for name in _TALKATIVE:
+    for name in _VERBOSE:
         logging.getLogger(name).setLevel(max(logging.getLevelName(level), logging.WARNING))
-    # It writes an error for whatever a client does wrong; what goes wrong with us is caught before it.
+    # It logs an error for whatever a client does wrong; our own errors are caught before it.
     logging.getLogger("engineio.server").setLevel(logging.CRITICAL)
 
 
 class LogLimiter:
-    """Decides what is worth a line in the log: a thing is logged again once it was not seen for a minute.
+    """Limits repeated log lines: a key is logged again once it was not seen for a minute.
 
-    Its keys must be of few kinds: they are kept.
+    There must be few different keys: they are kept.
     """
 
     def __init__(self) -> None:
         self._seen: dict[Hashable, float] = {}
 
     def allows(self, key: Hashable, now: float) -> bool:
-        """Note that something happened at a time of the monotonic clock; tells whether to log it."""
+        """Note an event at a time of the monotonic clock; gives whether to log it."""
         last = self._seen.get(key)
         self._seen[key] = now
-        return last is None or now - last >= CALM
+        return last is None or now - last >= FORGET_AFTER
 
 
 def warn_of_weak_secrets(names: list[str]) -> None:

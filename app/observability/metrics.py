@@ -1,6 +1,6 @@
-"""Everything that is counted and measured, in one place: other modules say with one line what happened.
+"""Prometheus metrics: all are defined here; other modules count with one line.
 
-A name means the same in a server and in a webhook worker; each shows what it knows of. Labels take few values, and
+A name means the same in a server and in a webhook worker. Labels take few values, and
 never an id of a user or a conversation. What happens for many sockets at once is counted once, for all of them.
 """
 
@@ -31,7 +31,7 @@ _QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10
 # Of both processes
 
 DATABASE_UP = Gauge("chat_database_up", "Whether PostgreSQL answers and is up to date.", registry=None)
-REDIS_UP = Gauge("chat_redis_up", "Whether Redis takes and hands on what pods tell one another.", registry=None)
+REDIS_UP = Gauge("chat_redis_up", "Whether Redis takes and delivers what pods publish.", registry=None)
 LOOP_FAILURES = Counter(
     "chat_loop_failures", "Unexpected failures of background loops, which start again.", ["loop"], registry=None
 )
@@ -79,7 +79,7 @@ DELIVERY_SECONDS = Histogram(
     buckets=_QUICK,
 )
 GAPS_REPAIRED = Counter(
-    "chat_gaps_repaired", "Conversations whose news Redis lost and PostgreSQL had.", registry=SERVER
+    "chat_gaps_repaired", "Conversations with events that Redis lost and PostgreSQL had.", registry=SERVER
 )
 SEND_GROUP_SIZE = Histogram(
     "chat_send_group_size",

@@ -1,4 +1,4 @@
-"""Spans by OpenTelemetry's SDK, sent by OTLP over HTTP: sampler, endpoint and queue as the environment says."""
+"""OpenTelemetry traces, exported by OTLP over HTTP: sampler, endpoint and queue as the environment says."""
 
 import threading
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ _KINDS: dict[Kind, SpanKind] = {
     "consumer": SpanKind.CONSUMER,
 }
 # A collector that is away must not hold up the end of the process: its exporter tries for longer.
-STOP_PATIENCE = 2.0
+STOP_TIMEOUT = 2.0
 
 _NO_SPAN = nullcontext()
 _NOWHERE = Context()
@@ -35,7 +35,7 @@ _propagator = TraceContextTextMapPropagator()
 
 
 class _Current:
-    """A span that is current for the length of a block; an error is told by its type, which says nothing more."""
+    """A span that is current for the length of a block; an error is recorded by its type alone."""
 
     __slots__ = ("_span", "_token")
 
@@ -112,7 +112,7 @@ class OpenTelemetry:
         """Send what waits, as far as that is possible in two seconds."""
         sending = threading.Thread(target=self._provider.shutdown, daemon=True)
         sending.start()
-        sending.join(STOP_PATIENCE)
+        sending.join(STOP_TIMEOUT)
 
 
 def _place(traceparent: str) -> Context:

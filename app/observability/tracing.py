@@ -1,4 +1,4 @@
-"""Traces: where the time of one call went, over pods, databases and the webhook that it led to.
+"""Tracing: spans of one call over pods, databases and the webhook that it led to.
 
 Off unless the environment names an exporter; then neither OpenTelemetry's tracer nor its exporter is imported, and
 every function here returns at once. A place in a trace is the text that travels as `traceparent` (W3C Trace
@@ -47,7 +47,7 @@ class _State:
 
 
 def is_wanted(env: Mapping[str, str]) -> bool:
-    """Tell by the standard names whether traces are wanted; raises ValueError where they cannot be had."""
+    """Read from the standard variables whether traces are wanted; raises ValueError where they cannot be had."""
     exporter = env.get("OTEL_TRACES_EXPORTER", "").strip().lower()
     if exporter not in {"", "otlp", "none"}:
         raise ValueError("OTEL_TRACES_EXPORTER: must be otlp or none")
@@ -104,7 +104,7 @@ def follow(name: str, kind: Kind, parents: Iterable[str | None], attributes: Att
 
 
 def describe(name: str | None = None, *, is_failure: bool = False, **attributes: str | int) -> None:
-    """Say more of the span that is current; `http__route` becomes the attribute `http.route`."""
+    """Add attributes to the current span; `http__route` becomes the attribute `http.route`."""
     tracer = _State.tracer
     if tracer is not None:
         dotted = {key.replace("__", "."): value for key, value in attributes.items()}

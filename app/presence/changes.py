@@ -1,6 +1,6 @@
-"""The changes of presence that this pod is to tell, each kept until it was told.
+"""The queue of presence changes that this pod is to announce, each kept until it was.
 
-(decided) ──▶ waiting ── taken ──▶ in hand ── told ──▶ (forgotten)
+(decided) ──▶ waiting ── taken ──▶ in hand ── announced ──▶ (forgotten)
                  ▲─────── failed ─────┘
 """
 
@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# Past this the oldest are forgotten here: Redis gives them again, to any pod.
+# Past this the oldest are dropped here: Redis gives them again, to any pod.
 MAX_CHANGES = 100_000
 
 
@@ -16,7 +16,7 @@ MAX_CHANGES = 100_000
 class PresenceChange:
     """That a user came or went; `number` grows with each change of that user.
 
-    `traceparent` is where in a trace they came; that they went is found out later, and outside of any.
+    `traceparent` is the place in a trace at which they came; that they went is found out outside of any.
     """
 
     user_id: str
@@ -57,17 +57,17 @@ class PresenceChanges:
         return taken
 
     def is_newest(self, change: PresenceChange) -> bool:
-        """Tell whether a change that was taken is still the one to tell."""
+        """Whether a change that was taken is still the newest of its user."""
         return self._in_hand.get(change.user_id) is change
 
     def done(self, changes: Iterable[PresenceChange]) -> None:
-        """Forget changes that were told."""
+        """Forget changes that were announced."""
         for change in changes:
             if self.is_newest(change):
                 del self._in_hand[change.user_id]
 
     def put_back(self, changes: Iterable[PresenceChange]) -> None:
-        """Queue changes again that could not be told, behind the others."""
+        """Queue changes again that could not be announced, behind the others."""
         for change in changes:
             if self.is_newest(change):
                 del self._in_hand[change.user_id]

@@ -1,4 +1,4 @@
-"""What all pods together know of who is online, as `presence` keeps it in Redis."""
+"""Look-ups of presence over all pods, as `presence` keeps it in Redis."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Whereabouts:
+class UserPresence:
     """Whether a user is online, and when they were last seen."""
 
     user_id: str
@@ -35,8 +35,8 @@ async def counts(redis: Redis) -> tuple[int, int]:
     return sum(int(count) for count in sockets), len(users)
 
 
-async def whereabouts(redis: Redis, user_ids: Sequence[str]) -> list[Whereabouts]:
-    """Tell of users whether they are online; nobody is while Redis is away."""
+async def user_presence(redis: Redis, user_ids: Sequence[str]) -> list[UserPresence]:
+    """Look up whether users are online; nobody is while Redis is away."""
     try:
         async with asyncio.timeout(1), redis.pipeline(transaction=False) as pipe:
             for user_id in user_ids:
@@ -46,6 +46,6 @@ async def whereabouts(redis: Redis, user_ids: Sequence[str]) -> list[Whereabouts
         _log.debug("presence pauses, Redis is away: %s", error)
         found = [(None, None)] * len(user_ids)
     return [
-        Whereabouts(user_id, on == "1", None if seen is None else datetime.fromtimestamp(int(seen) / 1000, UTC))
+        UserPresence(user_id, on == "1", None if seen is None else datetime.fromtimestamp(int(seen) / 1000, UTC))
         for user_id, (on, seen) in zip(user_ids, found, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""A pod, from its ports to its drain: both listeners in one loop."""
+"""The server process: both listeners in one event loop, from start to drain."""
 
 import asyncio
 import logging
@@ -9,8 +9,8 @@ from app.config.settings import Settings
 from app.observability import metrics
 from app.postgres import database
 from app.process import wiring
-from app.runtime.listener import listening
-from app.runtime.ports import bind, calm_collector, stop_signals
+from app.runtime.metrics_listener import listening
+from app.runtime.ports import bind, stop_signals, tune_garbage_collector
 from app.runtime.supervisor import supervised
 
 _log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ async def serve(
             _log.info("serving REST on %d and Socket.IO on %d", settings.http_port, settings.ws_port)
             try:
                 await pod.database.first_look()
-                calm_collector()
+                tune_garbage_collector()
                 async with beside():
                     await stopping.wait()
             finally:
@@ -69,8 +69,8 @@ async def _drain(pod: wiring.Pod, within: float) -> None:
             await pod.realtime.drain()
     except TimeoutError:
         _log.warning("the drain did not finish in time")
-    # Last, so that /health/ready says 503 for as long as there is something to move; and in any case: what is left
-    # when the loop ends would be answered as if it had failed.
+    # Last, so that /health/ready answers 503 while clients move; and in any case: requests that are left when the
+    # loop ends would be answered as failures.
     await pod.rest.stop(end)
     await pod.realtime.stop()
     await pod.presence.hand_back()

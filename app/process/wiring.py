@@ -9,7 +9,7 @@ from app.delivery.fanout import Fanout
 from app.delivery.receipts import Receipts
 from app.delivery.typing import LocalTypists
 from app.identity import revocation
-from app.identity.rate_limits import Limits
+from app.identity.rate_limits import RateLimits
 from app.identity.tokens import TokenVerifier
 from app.messages.send_queue import SendQueue
 from app.messages.writer import Writer
@@ -18,9 +18,9 @@ from app.postgres import database
 from app.postgres.database import Database
 from app.presence.presence import Presence
 from app.realtime.engineio.engine import MAX_MESSAGE_BYTES
-from app.realtime.engineio.session_ids import SessionIds
 from app.realtime.http.capacity import Capacity
 from app.realtime.http.forwarding import ForeignSessions
+from app.realtime.http.session_ids import SessionIds
 from app.realtime.server import RealtimeServer
 from app.realtime.socketio.packets import event_frame
 from app.redis import connection as redis_connection
@@ -31,8 +31,8 @@ from app.runtime import ports
 from app.runtime.health import Health
 from app.runtime.supervisor import Supervisor
 from app.usecases import background_jobs, conversations, presence, presence_audit
-from app.usecases.announcing import Announcer
 from app.usecases.deps import Deps
+from app.usecases.presence_announcer import Announcer
 from app.webhooks.outbox import Outbox
 
 
@@ -59,7 +59,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
         fanout=fanout,
         outbox=Outbox(settings, bus),
         send_queue=SendQueue(Writer(settings), supervisor),
-        limits=Limits(redis, settings),
+        limits=RateLimits(redis, settings),
         presence=Presence(redis, settings.max_sockets_per_user),
         receipts=Receipts(redis, fanout, supervisor),
         typists=LocalTypists(fanout.tell_room),

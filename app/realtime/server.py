@@ -6,11 +6,11 @@ import socket as sockets
 
 from app.realtime.engineio.anonymous import Anonymous
 from app.realtime.engineio.heartbeat import Heartbeat
-from app.realtime.engineio.session_ids import SessionIds
+from app.realtime.gate import SocketGate
 from app.realtime.http.capacity import Capacity
 from app.realtime.http.connection import HttpProtocol
 from app.realtime.http.forwarding import ForeignSessions
-from app.realtime.http.gate import SocketGate
+from app.realtime.http.session_ids import SessionIds
 from app.realtime.socketio.protocol import SocketIO
 from app.runtime.connections import Connections
 from app.runtime.health import Health

@@ -1,12 +1,11 @@
-"""The connection to Redis for commands; pub/sub has its own in `bus`.
+"""The Redis client for commands, batched over one connection; pub/sub has its own in `pubsub`.
 
-Commands that come while others are under way go together, over one connection: what a command costs is mostly what
-a round trip costs. Whatever is an error is one of `AWAY`, and nobody waits longer than some seconds for it.
+Commands that come while others are under way go together: the cost of a command is mostly that of a round trip.
+Every error is one of `AWAY`, and nobody waits longer than some seconds for it.
 """
 
 import asyncio
 from collections.abc import Sequence
-from hashlib import sha1
 from typing import Any
 
 from redis.asyncio import Redis
@@ -20,14 +19,14 @@ from app.redis import errors as redis_errors
 from app.redis import resp
 from app.redis.errors import AWAY
 from app.redis.resp import Link
-from app.runtime.batching import Gathering
+from app.runtime.batching import Batcher
 
-__all__ = ["AWAY", "MOST_TOGETHER", "GatheredRedis", "Script", "connect"]
+__all__ = ["AWAY", "MAX_BATCH", "BatchingRedis", "connect"]
 
 TIMEOUT = 1.0
-# Together there may be as many commands as like: those that wait for a Redis that hangs must not wait in turns.
-MOST_TOGETHER = 1_000_000
-# After a failure of the connection commands fail at once for so long, instead of each with a try of its own.
+# Practically no limit: commands that wait for a Redis that hangs must not wait in turns.
+MAX_BATCH = 1_000_000
+# After a failure of the connection commands fail at once for so long, instead of each trying to connect.
 RETRY_DELAY = 0.25
 # A server that refuses may have been replaced by another: a connection to it is renewed so often at most.
 RENEWAL = 5.0
@@ -35,25 +34,17 @@ RENEWAL = 5.0
 # A command by its name, and as it is sent.
 _Packed = tuple[str, bytes]
 
-# What a script that answers several questions runs for each: an error is the answer to that one alone.
-_GUARDED = """
-local function guarded(...)
-    local ok, answer = pcall(...)
-    return ok and answer or redis.error_reply(answer)
-end
-"""
 
-
-class GatheredRedis(Redis):
-    """A client whose commands travel together, also those of its pipelines; it knows no transactions."""
+class BatchingRedis(Redis):
+    """A client whose commands go in batches, also those of its pipelines; it has no transactions."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._link: Link | None = None
         # Times of the event loop.
         self._retry_at = self._renew_at = 0.0
-        self._gathered: Gathering[_Packed, Any] = Gathering(
-            self._execute, lambda command: tracing.command(command[0]), MOST_TOGETHER
+        self._batcher: Batcher[_Packed, Any] = Batcher(
+            self._execute, lambda command: tracing.command(command[0]), MAX_BATCH
         )
 
     @property
@@ -63,7 +54,7 @@ class GatheredRedis(Redis):
 
     async def execute_command(self, *command: Any, **options: Any) -> Any:
         """Run one command; raises what AWAY lists."""
-        return self._read(command[0], options, await self._gathered(_pack(command)))
+        return self._read(command[0], options, await self._batcher(_pack(command)))
 
     def pipeline(self, transaction: bool = False, shard_hint: str | None = None) -> Pipeline:  # noqa: ARG002, FBT001, FBT002 - as redis-py has it
         """Send several commands together; what must be atomic is a script."""
@@ -71,9 +62,9 @@ class GatheredRedis(Redis):
             raise NotImplementedError("what must be atomic is a script")
         return _Batch(self)
 
-    async def execute_together(self, commands: Sequence[tuple[Any, Any]]) -> list[Any]:
+    async def execute_batch(self, commands: Sequence[tuple[Any, Any]]) -> list[Any]:
         """Run commands in their order and give all replies; raises the first error."""
-        asked = [self._gathered.ask(_pack(command)) for command, _ in commands]
+        asked = [self._batcher.submit(_pack(command)) for command, _ in commands]
         replies = await asyncio.gather(*asked, return_exceptions=True)
         for reply in replies:
             if isinstance(reply, BaseException):
@@ -133,45 +124,20 @@ class GatheredRedis(Redis):
 class _Batch(Pipeline):
     """Commands that are sent together over the connection that all share."""
 
-    def __init__(self, redis: GatheredRedis) -> None:
+    def __init__(self, redis: BatchingRedis) -> None:
         super().__init__(redis.connection_pool, redis.response_callbacks, transaction=False, shard_hint=None)
         self._redis = redis
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: ARG002, FBT001, FBT002 - as redis-py has it
-        """Send what was gathered; raises the first error."""
+        """Send the commands; raises the first error."""
         commands, self.command_stack = self.command_stack, []
-        return await self._redis.execute_together(commands)
+        return await self._redis.execute_batch(commands)
 
 
-class Script:
-    """A script that Redis runs; it is sent by its hash, and as a whole where Redis has lost it.
-
-    It may call `guarded(function, ...)`, which gives an error where the function raises one.
-    """
-
-    def __init__(self, redis: Redis, source: str) -> None:
-        self._redis = redis
-        self._source = _GUARDED + source
-        # What Redis calls it by.
-        self._sha = sha1(self._source.encode(), usedforsecurity=False).hexdigest()
-
-    async def __call__(self, keys: Sequence[str] = (), args: Sequence[str | float] = ()) -> Any:
-        """Run it; raises what a command raises."""
-        try:
-            answer = await self._redis.execute_command("EVALSHA", self._sha, len(keys), *keys, *args)
-        except NoScriptError:
-            answer = await self._redis.execute_command("EVAL", self._source, len(keys), *keys, *args)
-        if isinstance(answer, list):
-            for one in answer:
-                if isinstance(one, RedisError):
-                    redis_errors.note(one, "a part of a script")
-        return answer
-
-
-def connect(url: Url) -> GatheredRedis:
-    """Make a client that connects when first used, and gives up soon when Redis is away."""
-    client = GatheredRedis.from_pool(resp.pool(url, decode_responses=True))
-    assert isinstance(client, GatheredRedis)
+def connect(url: Url) -> BatchingRedis:
+    """Make a client that connects when first used, and fails soon when Redis is away."""
+    client = BatchingRedis.from_pool(resp.pool(url, decode_responses=True))
+    assert isinstance(client, BatchingRedis)
     return client
 
 

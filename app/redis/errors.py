@@ -1,8 +1,7 @@
-"""The classification of Redis errors: whatever Redis, or the way to it, answers with that is an error is *away*.
+"""Redis errors, all classified as *away*: every error reply, and every failure of a connection.
 
-A list of known errors is never whole, so none is kept: every error reply and every failure of a connection counts.
-`resp` turns what event loops and parsers raise into one of these. Each is counted; its kind is logged once, until
-it has not been seen for a minute.
+A list of known errors is never complete, so none is kept: `resp` turns what event loops and parsers raise into one
+of these. Each is counted; its kind is logged once, until it has not been seen for a minute.
 """
 
 import logging
@@ -17,7 +16,7 @@ from app.observability.logs import LogLimiter
 
 AWAY = (RedisError, OSError, EOFError)
 
-# The codes that a metric names; a proxy may make up any number of others.
+# The codes that the metric names; a proxy may make up any number of others.
 _CODES = {
     *("ASK", "BUSY", "CLUSTERDOWN", "CROSSSLOT", "ERR", "EXECABORT", "LOADING", "MASTERDOWN", "MISCONF", "MOVED"),
     *("NOAUTH", "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN", "WRONGPASS", "WRONGTYPE"),
@@ -30,10 +29,9 @@ _log = logging.getLogger(__name__)
 
 def kind(error: Exception) -> str:
     """Give the code of an error reply, or `timeout`, `connection` or `other`."""
-    text = str(error)
-    code = getattr(error, "status_code", None) or text[: text.find(" ")]
+    code = str(error).partition(" ")[0]
     if code in _CODES:
-        return str(code)
+        return code
     if isinstance(error, TimeoutError | RedisTimeoutError):
         return _TIMEOUT
     return _CONNECTION if isinstance(error, RedisConnectionError | OSError | EOFError) else _OTHER
@@ -51,12 +49,12 @@ def note(error: Exception, purpose: str) -> None:
     if not _limiter.allows((purpose, found), time.monotonic()):
         return
     if _is_our_fault(error, found):
-        _log.error("Redis cannot do what it was asked for %s: %s", purpose, describe(error))
+        _log.error("Redis refuses a defective call for %s: %s", purpose, describe(error))
     else:
         _log.warning("Redis is away for %s (%s): %s", purpose, found, describe(error))
 
 
 def _is_our_fault(error: Exception, found: str) -> bool:
-    """Tell a defect of a script, or a key of another type, from what an operator brings about."""
+    """Whether it is a defect of a script, or a key of another type, and not caused by an operator."""
     text = str(error)
     return found == "WRONGTYPE" or (found == "ERR" and ("user_script:" in text or "compiling script" in text))

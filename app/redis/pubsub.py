@@ -1,6 +1,6 @@
-"""The fast path between pods: Redis pub/sub over two connections of this process's own.
+"""Redis pub/sub between pods, over two connections of this process.
 
-Whatever is published may be lost; PostgreSQL is the truth, and `fanout` looks there for what did not arrive.
+Whatever is published may be lost; PostgreSQL is the truth, and `delivery.repair` reads there what did not arrive.
 
     DOWN ── Redis takes what is published, has confirmed all channels ──▶ UP ── an error, or no answer ──▶ DOWN
 
@@ -33,7 +33,7 @@ MAX_RETRY_DELAY = 2.0
 LASTING = 10.0
 # After a loss, until the buses of the other pods are back as well: what cut this one off will have cut off those.
 STEADY_AFTER = MAX_RETRY_DELAY + 0.5
-# What waits to be published while a batch is under way, in bytes; past it all of it is let go.
+# What waits to be published while a batch is under way, in bytes; past it all of it is dropped.
 MAX_OUTGOING = 16 * 2**20
 # What a command weighs beside its bytes.
 OVERHEAD = 64
@@ -64,7 +64,7 @@ class Bus:
         # Whether a connection was ever lost, and when the last one came back, by the clock of the event loop.
         self._was_lost = False
         self._back_at = -STEADY_AFTER
-        # What the pod wants to hear; done where Redis has confirmed it.
+        # The channels that the pod wants; done where Redis has confirmed the subscription.
         self._channels: dict[str, asyncio.Future[None]] = {}
         # The first that was done, which stands for all that are: there may be very many.
         self._confirmed: asyncio.Future[None] | None = None
@@ -83,7 +83,7 @@ class Bus:
         on_doubt: Callable[[], None],
         on_unreadable: Callable[[str], None] = _ignore,
     ) -> None:
-        """Say who gets the messages, and who is told that some may have been lost, or one of a channel was."""
+        """Set the callbacks: a message came, messages may have been lost, a message could not be read."""
         self._on_message, self._on_doubt, self._on_unreadable = on_message, on_doubt, on_unreadable
 
     @property
@@ -114,7 +114,7 @@ class Bus:
         self._outgoing.append(packed)
 
     def hears(self, channel: str) -> bool:
-        """Tell whether Redis has confirmed a channel."""
+        """Whether Redis has confirmed the subscription to a channel."""
         confirmation = self._channels.get(channel)
         return confirmation is not None and confirmation.done()
 
@@ -153,7 +153,7 @@ class Bus:
         await _keep("publishing", self._publish)
 
     async def listen_forever(self) -> None:
-        """Keep the listening connection, subscribed to all channels, and hand on what comes."""
+        """Keep the listening connection, subscribed to all channels, and dispatch what comes."""
         await _keep("listening", self._listen)
 
     async def _publish(self) -> None:
@@ -162,8 +162,8 @@ class Bus:
             await _publish_all(link, [_PROBE])
             self._publisher_up = True
             self._note_return()
-            # Seen at once, and not by what is published next, which would be lost with it.
-            link.when_lost(self._outgoing_ready.set)
+            # Noticed at once, and not by the next message, which would be lost with it.
+            link.on_lost(self._outgoing_ready.set)
             while True:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(HEARTBEAT):
@@ -183,7 +183,7 @@ class Bus:
         return batch
 
     async def _listen(self) -> None:
-        link = await resp.connect(self._pool, self._hear)
+        link = await resp.connect(self._pool, self._on_replies)
         self._listener = link
         self._is_silent = False
         self._overdue = set(self._channels)
@@ -232,12 +232,12 @@ class Bus:
                 [resp.pack(command, *channels[start : start + CHANNELS_PER_COMMAND]) for start in parts]
             )
 
-    def _hear(self, replies: list[Any]) -> None:
+    def _on_replies(self, replies: list[Any]) -> None:
         self._is_silent = False
         for reply in replies:
             if isinstance(reply, RedisError):
                 raise reply
-            # Without any channel a heartbeat is answered by a mere word.
+            # Without any channel the answer to a heartbeat is no list.
             if not isinstance(reply, list):
                 continue
             kind, channel, payload = reply[0], reply[1].decode(), reply[-1]
@@ -253,14 +253,14 @@ class Bus:
         except Exception as error:  # noqa: BLE001 - it is counted, and what was lost is found in PostgreSQL
             metrics.BUS_UNREADABLE.inc()
             if self._limiter.allows(type(error).__name__, time.monotonic()):
-                # Not what the error says: it may quote what people wrote.
+                # Not the text of the error: it may quote messages.
                 _log.warning("a message of another pod could not be read: %s", _place(error))
             self._on_unreadable(channel)
 
     def _confirm(self, channel: str) -> None:
         more = self._awaited.pop(channel, 1) - 1
         if more:
-            # It was let go and wanted again: until Redis has read all of that, it is not heard.
+            # It was unsubscribed and wanted again: until Redis has read all of that, it is not subscribed.
             self._awaited[channel] = more
             return
         confirmation = self._channels.get(channel)
@@ -271,14 +271,14 @@ class Bus:
             self._settle(channel)
 
     def _settle(self, channel: str) -> None:
-        """Note that a channel is no longer owed; once none is, what was missed meanwhile is looked for."""
+        """Note that a channel is not overdue any more; once none is, missed messages are looked for."""
         if channel in self._overdue:
             self._overdue.discard(channel)
             if not self._overdue:
                 self._on_doubt()
 
     def _forget_confirmations(self) -> None:
-        """Let go whoever waits for a confirmation, and wait anew when Redis is back."""
+        """Release all who wait for a confirmation, and wait anew when Redis is back."""
         loop = asyncio.get_running_loop()
         self._awaited.clear()
         self._overdue.clear()
@@ -288,7 +288,7 @@ class Bus:
 
 
 async def _keep(purpose: str, connected: Callable[[], Awaitable[None]]) -> None:
-    """Hold one connection after the other; while they do not last, the pause between them grows."""
+    """Keep one connection after the other; while they do not last, the pause between them grows."""
     loop = asyncio.get_running_loop()
     delay = RETRY_DELAY
     while True:
@@ -312,7 +312,7 @@ async def _publish_all(link: Link, batch: list[bytes]) -> None:
 
 
 def _place(error: Exception) -> str:
-    """Tell the type of an error and where it was raised."""
+    """Give the type of an error and where it was raised."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

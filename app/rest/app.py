@@ -1,4 +1,4 @@
-"""The Sanic application of the REST listener, and its life inside a loop that it does not own."""
+"""The Sanic application of the REST listener: routes, body limits, CORS preflight, start and stop."""
 
 import asyncio
 import logging
@@ -38,7 +38,7 @@ POLL_INTERVAL = 0.05
 # Whoever calls within so many seconds of the last answer is told that the connection ends, before it does.
 LAST_CALLS = 0.2
 
-# What is asked every few seconds by whoever watches us makes no trace.
+# Probes and scrapes come every few seconds: they make no trace.
 UNTRACED = ("/health/", "/metrics")
 
 # What Sanic does not look at: methods and names of headers are tokens, and nothing has NUL (RFC 9110, section 5).
@@ -96,7 +96,7 @@ def create_app(deps: Deps, state: Health, max_connections: int = MAX_REST) -> Ap
         REQUEST_MAX_HEADER_SIZE=MAX_HEADER_BYTES,
         REQUEST_TIMEOUT=HEADER_TIMEOUT,
         KEEP_ALIVE_TIMEOUT=KEEP_ALIVE,
-        # Where nobody listens Sanic takes what it tells of each request out of its own code: a third of the time.
+        # Without listeners Sanic compiles the dispatch of its signals away: a third of the time of a request.
         TOUCHUP=True,
     )
     # Sanic sends an empty `alt-svc` unless it knows that HTTP/1.1 is all that there is.

@@ -11,12 +11,12 @@ from app.usecases import sessions
 
 
 async def actor_of(request: Request) -> Actor:
-    """Tell who asks, by `Authorization: Bearer` (RFC 6750); raises Unauthorized."""
+    """Authenticate a user by `Authorization: Bearer` (RFC 6750), and check revocation; raises Unauthorized."""
     return await sessions.authenticate(deps_of(request), _token(request))
 
 
 def sender_of(request: Request) -> Actor:
-    """Tell who sends a message, without asking whether they were deleted: what stores it refuses that."""
+    """Authenticate a sender; the statement that stores the message checks revocation. Raises Unauthorized."""
     return deps_of(request).tokens.verify(_token(request))
 
 
@@ -34,7 +34,7 @@ async def require_internal(request: Request) -> None:
     settings = deps_of(request).settings
     given = request.headers.get("x-internal-secret", "").encode(errors="surrogateescape")
     known = [settings.internal_api_secret, settings.internal_api_secret_previous]
-    # All are compared, each in constant time: how long it takes tells nothing.
+    # All are compared, each in constant time: the time that it takes reveals nothing.
     matches = [hmac.compare_digest(given, secret.reveal().encode()) for secret in known if secret is not None]
     if not any(matches) or "authorization" in request.headers:
         raise Unauthorized("The header `X-Internal-Secret` is missing or wrong, or beside a user's token")

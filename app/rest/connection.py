@@ -25,7 +25,7 @@ HEADER_TIMEOUT = 10
 KEEP_ALIVE = 75
 
 _SEND = b"POST /api/conversations/"
-# A header that says nothing of the connection or of what is to follow.
+# Headers that concern neither the connection nor the body.
 _PLAIN = (
     r"(?!(?i:c(?:ontent-length|onnection(?!: *keep-alive\r\n))|transfer-encoding|expect|upgrade):)"
     r"[0-9A-Za-z!#$%&'*+.^_`|~-]+:[ -~]*\r\n"

@@ -1,4 +1,4 @@
-"""The routes of conversations."""
+"""Routes of conversations and participants: create, list, show, change, leave, add, remove, events."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""What each route is: a record beside its handler, from which `/openapi.json` is made."""
+"""The `endpoint` decorator: it bounds a handler's wait for PostgreSQL and describes its route for OpenAPI."""
 
 import functools
 import inspect
@@ -21,7 +21,7 @@ Handler = Callable[..., Awaitable[HTTPResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """What a caller may say beside path and body; `kind` is a type that msgspec can describe."""
+    """A parameter in the query or a header; `kind` is a type that msgspec can describe."""
 
     name: str
     description: str
@@ -32,7 +32,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How many entries a page has: `usual` unless the caller says otherwise, and `most` whatever they say."""
+    """The size of a page: `usual` by default, `most` at most."""
 
     usual: int
     most: int
@@ -54,7 +54,7 @@ IDEMPOTENCY_KEY = Parameter(
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What one route takes and gives.
+    """The description of a route: what it takes and gives.
 
     `answers` maps a status to the type of its JSON, to a media type for what is no JSON, or to None for nothing.
     `errors` are those beside what follows from the path, the body and who may call.

@@ -1,4 +1,4 @@
-"""Errors become HTTP answers: nowhere else do they take that form."""
+"""Error responses of REST: each error becomes a status, a code and a message, here only."""
 
 import logging
 from asyncio import CancelledError
@@ -52,7 +52,7 @@ class ErrorAnswers(ErrorHandler):
             headers |= exception.headers
         if isinstance(error, MethodNotAllowed):
             headers["Allow"] = ", ".join(_served(request))
-        # Sanic says again what a client sent, which need not be text.
+        # Sanic repeats what a client sent, which need not be text.
         message = error.message.encode(errors="replace").decode()
         view = ErrorView(error.code, message, UNSET if error.details is None else error.details)
         return HTTPResponse(
@@ -61,7 +61,7 @@ class ErrorAnswers(ErrorHandler):
 
 
 def _served(request: Request) -> list[str]:
-    """List the methods that a path takes: Sanic tells them only where no part of the path is a parameter."""
+    """List the methods that a path takes: Sanic lists them only where no part of the path is a parameter."""
     found = []
     for method in METHODS:
         with suppress(SanicException):

@@ -1,4 +1,4 @@
-"""Liveness and readiness."""
+"""Health checks of the REST listener: liveness and readiness."""
 
 from sanic import Blueprint, HTTPResponse, Request
 

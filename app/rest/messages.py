@@ -1,4 +1,4 @@
-"""The routes of messages, reactions and receipts."""
+"""Routes of messages: send, history, edit, delete, reactions, read receipts."""
 
 from urllib.parse import unquote
 
@@ -61,7 +61,7 @@ async def list_messages(request: Request, conversation_id: str) -> HTTPResponse:
 @blueprint.patch("/messages/<message_id:str>")
 @endpoint(body=EditMessage, answers={200: MessageView}, errors=(Conflict,))
 async def edit_message(request: Request, message_id: str) -> HTTPResponse:
-    """Change what a message says.
+    """Change the content of a message.
 
     Only its author may; one that was deleted stays so.
     """

@@ -1,4 +1,4 @@
-"""`/metrics`, where it has no port of its own, and what is counted of every call."""
+"""`GET /metrics` of the REST listener, and the metrics of each call."""
 
 import functools
 import re

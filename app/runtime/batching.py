@@ -1,7 +1,7 @@
-"""Questions that are asked together: while some are under way the next ones gather, and go as one.
+"""A batcher: items that come while a batch is under way are collected, and go as the next batch.
 
-A lone question waits for nobody. Where there is a pause, whoever asks right after others waits for that, so that
-many who come one after the other are asked for in few batches.
+A lone item waits for nobody. With a pause, an item that comes right after a batch waits for it, so that a crowd of
+callers costs few batches.
 """
 
 import asyncio
@@ -15,78 +15,78 @@ from app.observability import tracing
 Q = TypeVar("Q")
 A = TypeVar("A")
 
-# A batch that takes longer is given up: those that wait behind it must not hang with it.
+# A batch that takes longer is given up, in seconds: those that wait behind it must not hang with it.
 TIMEOUT = 5.0
-# The pause in what every connect asks: none notices it, and a crowd that comes back shares what one would cost.
+# The pause between batches of connects: none notices it, and a crowd that reconnects costs few batches.
 CONNECT_PAUSE = 0.004
-# More questions than this may not wait; whoever asks one more is told at once that it takes too long.
+# No more items than this may wait; one more fails at once with TimeoutError.
 MAX_WAITING = 100_000
 
-_GIVEN_UP = "it was given up"
+_GIVEN_UP = "the batch was given up"
 
 
-class Gathering(Generic[Q, A]):
-    """Asks one thing of many; `ask` gives an answer for each question, in their order, or what to raise for it.
+class Batcher(Generic[Q, A]):
+    """Runs items in batches; `run` gives a result for each item, in their order, or an exception in its place.
 
-    `step` records a question in the trace of who asks; `pause` is the seconds between two batches. Every
-    question is answered or raised, whatever ends its batch.
+    `span` records an item in the trace of its caller; `pause` is the seconds between two batches. Every item gets
+    its result or an exception, whatever ends its batch.
     """
 
     def __init__(
         self,
-        ask: Callable[[list[Q]], Awaitable[list[A]]],
-        step: Callable[[Q], AbstractContextManager[Any]],
-        most: int = 128,
+        run: Callable[[list[Q]], Awaitable[list[A]]],
+        span: Callable[[Q], AbstractContextManager[Any]],
+        max_batch: int = 128,
         timeout: float = TIMEOUT,
         pause: float = 0.0,
     ) -> None:
-        self._ask = ask
-        self._most = most
+        self._run = run
+        self._max_batch = max_batch
         self._timeout = timeout
         self._pause = pause
-        self._step = step
-        # Whoever wants traces has them before anything is built.
+        self._span = span
+        # Tracing is switched on before anything is built.
         self._is_traced = tracing.is_on()
         self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
         self._task: asyncio.Task[None] | None = None
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is asked, or waits to be."""
+        """Whether a batch is under way, or items wait."""
         return self._task is not None
 
-    def __call__(self, question: Q) -> Awaitable[A]:
-        """Ask; raises what asking raised, for all that were asked together."""
-        answer = self.ask(question)
-        return self._recorded(question, answer) if self._is_traced else answer
+    def __call__(self, item: Q) -> Awaitable[A]:
+        """Submit an item, recorded in the trace; raises what its batch raised."""
+        result = self.submit(item)
+        return self._recorded(item, result) if self._is_traced else result
 
-    def ask(self, question: Q) -> asyncio.Future[A]:
-        """Ask, and leave no trace; answers come in the order of the questions."""
-        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+    def submit(self, item: Q) -> asyncio.Future[A]:
+        """Submit an item without a trace; results come in the order of the items."""
+        result: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         if len(self._waiting) >= MAX_WAITING:
-            answer.set_exception(TimeoutError("too many wait for the same"))
-            return answer
-        self._waiting.append((question, answer))
+            result.set_exception(TimeoutError("too many items wait for a batch"))
+            return result
+        self._waiting.append((item, result))
         if self._task is None:
-            # A task of its own context: what is asked together is no part of the work of whoever asks first.
+            # A context of its own: a batch is not part of the work of the first caller.
             self._task = asyncio.create_task(self._work(), context=contextvars.Context())
             self._task.add_done_callback(self._on_end)
-        return answer
+        return result
 
-    async def _recorded(self, question: Q, answer: asyncio.Future[A]) -> A:
-        with self._step(question):
-            return await answer
+    async def _recorded(self, item: Q, result: asyncio.Future[A]) -> A:
+        with self._span(item):
+            return await result
 
     async def _work(self) -> None:
         task = self._task
         assert task is not None
         while self._waiting:
-            together, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+            batch, self._waiting = self._waiting[: self._max_batch], self._waiting[self._max_batch :]
             try:
-                await self._ask_together(together)
+                await self._run_batch(batch)
             except BaseException as error:
-                _raise_in(together, TimeoutError(_GIVEN_UP))
-                # Where what it waited for was cancelled, and not this task, the others are still asked.
+                _fail(batch, TimeoutError(_GIVEN_UP))
+                # Where what it waited for was cancelled, and not this task, the next batches still run.
                 if task.cancelling() or not isinstance(error, asyncio.CancelledError):
                     raise
             if self._pause:
@@ -99,26 +99,26 @@ class Gathering(Generic[Q, A]):
             return
         self._task = None
         left, self._waiting = self._waiting, []
-        _raise_in(left, TimeoutError(_GIVEN_UP))
+        _fail(left, TimeoutError(_GIVEN_UP))
 
-    async def _ask_together(self, together: list[tuple[Q, asyncio.Future[A]]]) -> None:
+    async def _run_batch(self, batch: list[tuple[Q, asyncio.Future[A]]]) -> None:
         try:
             async with asyncio.timeout(self._timeout):
-                answers = await self._ask([question for question, _ in together])
-            pairs = list(zip(together, answers, strict=True))
-        except Exception as error:  # noqa: BLE001 - it is raised where the questions come from
-            _raise_in(together, error)
+                results = await self._run([item for item, _ in batch])
+            pairs = list(zip(batch, results, strict=True))
+        except Exception as error:  # noqa: BLE001 - it is raised where the items come from
+            _fail(batch, error)
             return
-        for (_, future), answer in pairs:
+        for (_, future), result in pairs:
             if future.done():
                 continue
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
+            if isinstance(result, Exception):
+                future.set_exception(result)
             else:
-                future.set_result(answer)
+                future.set_result(result)
 
 
-def _raise_in(asked: list[tuple[Any, asyncio.Future[Any]]], error: Exception) -> None:
-    for _, future in asked:
+def _fail(batch: list[tuple[Any, asyncio.Future[Any]]], error: Exception) -> None:
+    for _, future in batch:
         if not future.done():
             future.set_exception(error)

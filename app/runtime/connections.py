@@ -1,6 +1,6 @@
-"""The HTTP connections of a listener and the bytes that they hold, both bounded: what waits longest gives way.
+"""Limits of the HTTP connections of a listener and of the bytes that they hold: the longest idle is evicted first.
 
-Whoever opens connections, or bodies, and leaves them loses them to those who go on at once.
+Clients that open connections, or bodies, and leave them idle lose them to clients that go on at once.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ class Holder(Protocol):
     """A connection, as far as its place and its bytes are concerned."""
 
     def evict(self) -> None:
-        """Give the place up at once."""
+        """Close at once."""
 
 
 class Connections:
@@ -25,7 +25,7 @@ class Connections:
     def __init__(
         self, most: Callable[[], int], kind: str = "connection", max_held_bytes: int = MAX_HELD_BYTES
     ) -> None:
-        # Tells how many there may be now.
+        # Gives how many there may be now.
         self._most = most
         self._kind = kind
         self._max_held_bytes = max_held_bytes
@@ -40,7 +40,7 @@ class Connections:
         return len(self._all)
 
     def enter(self, one: Holder) -> bool:
-        """Take in a connection, in the place of one that waits where all are taken; False where none waits."""
+        """Take in a connection, evicting one that waits where the limit is reached; False where none waits."""
         if len(self._all) >= self._most() and not self.make_room():
             return False
         self._all.add(one)
@@ -57,7 +57,7 @@ class Connections:
         return True
 
     def wait(self, one: Holder) -> None:
-        """Know that a connection has nothing to be answered."""
+        """Note that a connection has nothing to be answered."""
         if one in self._all:
             self._waiting[one] = None
 
@@ -68,7 +68,7 @@ class Connections:
             self._waiting[one] = None
 
     def work(self, one: Holder) -> None:
-        """Know that a connection has a request that is being answered."""
+        """Note that a connection has a request that is being answered."""
         self._waiting.pop(one, None)
 
     def leave(self, one: Holder) -> None:
@@ -93,7 +93,7 @@ class Connections:
         return False
 
     def release(self, one: Holder) -> None:
-        """Know that a connection holds nothing any more."""
+        """Note that a connection holds nothing any more."""
         self._held_bytes -= self._held.pop(one, 0)
 
     def _evict(self, one: Holder, reason: str) -> None:

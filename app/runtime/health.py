@@ -1,10 +1,10 @@
-"""Whether this process can serve."""
+"""Health: whether this process can serve."""
 
 from typing import Protocol
 
 
 class Database(Protocol):
-    """What is asked of PostgreSQL here."""
+    """The part of the database that health needs."""
 
     @property
     def is_away(self) -> bool: ...
@@ -21,7 +21,7 @@ class Health:
 
     @property
     def takes_sockets(self) -> bool:
-        """Whether a new socket would have a future here, as far as is known without asking."""
+        """Whether this pod takes new sockets, as far as is known without asking."""
         return not self.draining and not self._database.is_away
 
     async def is_ready(self) -> bool:

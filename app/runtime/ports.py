@@ -1,4 +1,4 @@
-"""What every process of the service does: take its ports, hear that it shall stop, keep its memory in order."""
+"""Set-up of a process: listening ports, limit of open files, stop signals, garbage collector."""
 
 import asyncio
 import errno
@@ -11,32 +11,32 @@ from contextlib import suppress
 
 # What a shell shows of a process that Ctrl-C has ended.
 EXIT_IMPATIENT = 130
-# How many objects are made before the youngest are looked at, and how seldom the older ones: nearly all garbage
-# goes by counting references; with ten thousand sockets each look at the old ones takes long.
+# How many objects are made before the youngest generation is collected, and how seldom the older ones: nearly all
+# garbage goes by counting references; with ten thousand sockets each collection of the old ones takes long.
 GC_THRESHOLDS = (20_000, 50, 100)
-# Where the system knows no limit; more than that many files no process of ours needs.
-MOST_FILES = 1 << 20
-# Of the files that may be open, REST gets one in so many, at least and at most these.
+# The limit where the system has none; no process of ours needs more.
+MAX_FILES = 1 << 20
+# REST gets one in so many of the files that may be open, at least and at most these.
 REST_SHARE = 8
 MIN_REST, MAX_REST = 64, 8192
 
 
 class PortInUseError(Exception):
-    """A port cannot be had; the message says which, and which setting names it."""
+    """A port cannot be listened on; the message says which, and which setting names it."""
 
 
 class BadHostError(Exception):
-    """A host is none of this machine; the message says which, and which setting names it."""
+    """A host is no address of this machine; the message says which, and which setting names it."""
 
 
 def bind(host: str, port: int, setting: str) -> socket.socket:
-    """Take a port; raises PortInUseError and BadHostError."""
+    """Listen on a port; raises PortInUseError and BadHostError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
-        # Only listening claims a port: as many as like may be bound to it.
+        # Only listening claims a port: any number of sockets may be bound to it.
         listening.listen()
     except OSError as error:
         listening.close()
@@ -54,17 +54,17 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
 def open_files() -> int:
     """Raise the limit of files that this process may have open as far as it may, and give it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MOST_FILES if hard == resource.RLIM_INFINITY else hard
+    most = MAX_FILES if hard == resource.RLIM_INFINITY else hard
     if soft != resource.RLIM_INFINITY and soft < most:
         with suppress(OSError, ValueError):
-            # Some systems have a limit of their own below the one that they tell.
+            # Some systems have a lower limit of their own than the one that they report.
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST_FILES if soft == resource.RLIM_INFINITY else soft
+    return MAX_FILES if soft == resource.RLIM_INFINITY else soft
 
 
 def rest_connections(files: int) -> int:
-    """Tell how many connections the REST listener takes where so many files may be open."""
+    """Give how many connections the REST listener takes where so many files may be open."""
     return min(MAX_REST, max(MIN_REST, files // REST_SHARE))
 
 
@@ -83,8 +83,8 @@ def stop_signals() -> asyncio.Event:
     return stopping
 
 
-def calm_collector() -> None:
-    """Leave what is there once all is built out of every later look for garbage, and look more seldom."""
+def tune_garbage_collector() -> None:
+    """Keep what exists once all is built out of later collections, and collect more seldom."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)

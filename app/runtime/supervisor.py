@@ -1,4 +1,4 @@
-"""Background loops, each by its name: one that fails is logged and starts again."""
+"""Supervised background loops: one that fails is logged, counted and started again."""
 
 import asyncio
 import inspect
@@ -11,8 +11,8 @@ from typing import Any
 from app.observability import metrics
 
 RESTART_DELAY = 1.0
-# A loop that ran for so long has recovered: its next failure is news again.
-CALM = 10.0
+# A loop that ran for so many seconds has recovered: its next failure is logged again.
+RECOVERED_AFTER = 10.0
 CANCEL_INTERVAL = 0.5
 
 _log = logging.getLogger(__name__)
@@ -23,26 +23,26 @@ class Supervisor:
 
     def __init__(self, group: asyncio.TaskGroup) -> None:
         self._group = group
-        # Each with what it is to do once.
+        # Each with the coroutine that it runs once, if any.
         self._tasks: dict[asyncio.Task[None], Coroutine[Any, Any, None] | None] = {}
         self._is_over = False
 
     def loop(
         self, name: str, work: Callable[[], Awaitable[None]], expected: tuple[type[BaseException], ...] = ()
     ) -> None:
-        """Run a loop that is started again, a second later, when it fails; what is expected is told once."""
+        """Run a loop that is started again, a second later, when it fails; an expected error is logged once."""
 
         async def run() -> None:
-            told = False
+            is_logged = False
             while True:
                 started = time.monotonic()
                 try:
                     await work()
                 except expected as error:
-                    told = told and time.monotonic() - started < CALM
-                    if not told:
+                    is_logged = is_logged and time.monotonic() - started < RECOVERED_AFTER
+                    if not is_logged:
                         _log.warning("the loop %s waits: %s", name, str(error) or type(error).__name__)
-                    told = True
+                    is_logged = True
                 except Exception:  # noqa: BLE001 - it is logged, and the loop must go on
                     _log.exception("the loop %s failed, it starts again", name)
                     metrics.of(metrics.LOOP_FAILURES, name).inc()
@@ -51,7 +51,7 @@ class Supervisor:
         self._tasks[self._group.create_task(run(), name=name)] = None
 
     def once(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Do something in the background, unless all ends; a failure is logged and harms nothing else."""
+        """Run a coroutine in the background, unless all ends; a failure is logged and harms nothing else."""
         if self._is_over:
             work.close()
             return

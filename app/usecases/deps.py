@@ -6,12 +6,12 @@ from app.config.settings import Settings
 from app.delivery.fanout import Fanout
 from app.delivery.receipts import Receipts
 from app.delivery.typing import LocalTypists
-from app.identity.rate_limits import Limits
+from app.identity.rate_limits import RateLimits
 from app.identity.tokens import TokenVerifier
 from app.messages.send_queue import SendQueue
 from app.postgres.database import Database
 from app.presence.presence import Presence
-from app.runtime.batching import Gathering
+from app.runtime.batching import Batcher
 from app.webhooks.outbox import Outbox
 
 
@@ -23,9 +23,9 @@ class Deps:
     fanout: Fanout
     outbox: Outbox
     send_queue: SendQueue
-    limits: Limits
+    limits: RateLimits
     presence: Presence
     receipts: Receipts
     typists: LocalTypists
     # Tells of a token, by its user and the second in which it was issued, whether that user was deleted.
-    is_refused: Gathering[tuple[str, int], bool]
+    is_refused: Batcher[tuple[str, int], bool]

@@ -1,4 +1,4 @@
-"""Who is online, as far as one may know; how changes are told is in `announcing`."""
+"""Use cases of presence: who is online, heartbeat and settling; changes go out in `presence_announcer`."""
 
 import asyncio
 import logging
@@ -43,12 +43,12 @@ class PresenceView(msgspec.Struct, rename="camel"):
 
 
 async def conversation_presence(deps: Deps, actor: Actor, conversation_id: UUID) -> PresenceView:
-    """Tell of all participants whether they are online; raises Forbidden and NotFound."""
+    """Give the presence of all participants; raises Forbidden and NotFound."""
     policy.require_read(actor)
     await deps.limits.check(Action.READ, actor.user_id)
     await require_participant(conversation_id, actor)
     people = await participant_rows.participants([conversation_id], actor.user_id, 2**31 - 1)
-    found = await deps.presence.whereabouts([person["user_id"] for person in people])
+    found = await deps.presence.user_presence([person["user_id"] for person in people])
     return PresenceView(
         conversation_id=ids.to_wire(ids.CONVERSATION, conversation_id),
         online=[one.user_id for one in found if one.is_online],
@@ -60,18 +60,18 @@ async def conversation_presence(deps: Deps, actor: Actor, conversation_id: UUID)
 
 
 async def online_among(deps: Deps, actor: Actor, user_ids: Sequence[str]) -> list[str]:
-    """Tell who of these is online, of those whom the actor shares a conversation with."""
+    """List those of these users who are online and share a conversation with the actor."""
     policy.require_read(actor)
     await deps.limits.check(Action.READ, actor.user_id)
     async with deps.database.heavy_reads:
         found = await POOL.rows(ACQUAINTED, actor.user_id, list(set(user_ids)), deps.settings.large_group)
     known = {acquainted["user_id"] for acquainted in found}
     asked = [user_id for user_id in dict.fromkeys(user_ids) if user_id in known or user_id == actor.user_id]
-    return [one.user_id for one in await deps.presence.whereabouts(asked) if one.is_online]
+    return [one.user_id for one in await deps.presence.user_presence(asked) if one.is_online]
 
 
 async def beat_forever(deps: Deps) -> None:
-    """Hold the lease of this pod."""
+    """Renew the lease of this pod."""
     while True:
         try:
             await deps.presence.beat()
@@ -81,7 +81,7 @@ async def beat_forever(deps: Deps) -> None:
 
 
 async def settle_forever(deps: Deps) -> None:
-    """Have Redis know who is here, and find out who has gone, also with a pod that died."""
+    """Repair what Redis has of this pod, and find out who has gone, also with a pod that died."""
     while True:
         is_more = False
         try:

@@ -1,7 +1,7 @@
-"""Presence after Redis lost its state: what the master was told last is compared with who is online.
+"""Presence audit after Redis lost its state: the last webhook of each user is compared with who is online.
 
-Pods restore whom they have, which is no change. A change that was decided before the loss and told to nobody, or
-told by a pod that has died since, is known to PostgreSQL alone: the outbox has what the master was told.
+Pods assert their users again, which is no change. A change that was decided before the loss and not announced, or
+announced by a pod that has died since, is known to PostgreSQL alone: the outbox has the last webhook of each user.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from app.presence.presence import LEASE_MS
 from app.redis.connection import AWAY
 from app.usecases.deps import Deps
 
-# Once every pod that lives has told whom it has, and those who left meanwhile are offline.
+# By then every pod that lives has asserted its users, and those who left meanwhile are offline.
 AUDIT_AFTER = LEASE_MS / 1000 + 2.0
 # Users that are compared at a time.
 PAGE = 500
@@ -41,12 +41,12 @@ async def audit_forever(deps: Deps) -> None:
 
 
 async def audit(deps: Deps) -> None:
-    """Have told anew of whom the master has another picture; any pod may do it, several do no harm."""
+    """Make new changes for users whom the master has wrong; any pod may do it, several do no harm."""
     after, is_more = "", True
     while is_more:
         async with deps.database.heavy_reads:
             found = await POOL.rows(LAST_TOLD, after, PAGE)
-        told = [(row["user_id"], row["event"] == events.USER_CAME, row["seq"]) for row in found]
-        await deps.presence.correct(told)
+        last = [(row["user_id"], row["event"] == events.USER_CAME, row["seq"]) for row in found]
+        await deps.presence.correct(last)
         is_more = len(found) == PAGE
         after = found[-1]["user_id"] if found else after

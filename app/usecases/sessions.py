@@ -1,4 +1,4 @@
-"""Who connects, and what they hear from then on."""
+"""Use cases of sessions: authenticate, connect a socket, refresh its token, disconnect."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ from app.usecases.deps import Deps
 
 
 async def authenticate(deps: Deps, token: str) -> Actor:
-    """Turn a token into the one who acts; raises Unauthorized, also for a user who was deleted since."""
+    """Turn a token into an actor; raises Unauthorized, also for a user who was deleted since."""
     actor = deps.tokens.verify(token)
     if await deps.is_refused((actor.user_id, actor.issued_second)):
         raise revocation.refused()
@@ -39,9 +39,9 @@ async def refresh(deps: Deps, actor: Actor, token: str) -> Actor:
 
 
 async def connect(deps: Deps, actor: Actor, subscriber: Subscriber) -> list[str]:
-    """Put a socket into its user's conversations; the caller tells the client before it awaits anything.
+    """Put a socket into its user's conversations; the caller answers the client before it awaits anything.
 
-    Gives the user's sockets that are too many, the oldest. Raises Unauthorized for a user who was deleted.
+    Gives the user's sockets past the limit, the oldest. Raises Unauthorized for a user who was deleted.
     """
     user_id, socket_id = subscriber.user_id, subscriber.socket_id
     too_many: list[str] = []
@@ -66,6 +66,6 @@ def make_room(deps: Deps, user_id: str, too_many: Iterable[str]) -> None:
 
 
 async def disconnect(deps: Deps, subscriber: Subscriber) -> None:
-    """Take a socket out of everything; nothing is awaited, so that it cannot be left half done."""
+    """Remove a socket everywhere; nothing is awaited, so that it cannot be left half done."""
     deps.fanout.detach(subscriber)
     deps.presence.closed(subscriber.user_id, subscriber.socket_id)

@@ -1,4 +1,4 @@
-"""Who is typing: told to the others while it lasts."""
+"""Use cases of typing: start, stop, and the end with a socket."""
 
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from app.usecases.deps import Deps
 
 
 class Typing:
-    """What one socket's user is typing in; each lapses by itself after 6 s."""
+    """The conversations in which one socket's user types; each lapses by itself after 6 s."""
 
     __slots__ = ("_deps", "_is_over", "_started", "actor")
 
@@ -25,13 +25,13 @@ class Typing:
         self._is_over = False
 
     async def start(self, conversation_id: UUID) -> None:
-        """Tell the others, who hear it once however often it is said; raises Forbidden and NotFound."""
+        """Start typing: the others get one event however often it is called; raises Forbidden and NotFound."""
         policy.require_write(self.actor)
-        if await self._may_be_heard(conversation_id) and not self._is_over:
+        if await self._may_be_shown(conversation_id) and not self._is_over:
             self._started[conversation_id] = None
             self._deps.typists.start(conversation_id, self.actor.user_id, self)
 
-    async def _may_be_heard(self, conversation_id: UUID) -> bool:
+    async def _may_be_shown(self, conversation_id: UUID) -> bool:
         try:
             await self._deps.limits.check(Action.TYPING, self.actor.user_id)
         except RateLimited:
@@ -40,21 +40,21 @@ class Typing:
         return await participant_rows.participant_count(POOL, conversation_id) <= self._deps.settings.large_group
 
     async def end(self, conversation_id: UUID) -> None:
-        """Tell the others that it is over; raises Forbidden and NotFound."""
+        """Stop typing, on behalf of a client; raises Forbidden and NotFound."""
         policy.require_write(self.actor)
         if self._deps.typists.is_typing(conversation_id, self.actor.user_id, self):
             self.stop(conversation_id)
         else:
-            await self._may_be_heard(conversation_id)
+            await self._may_be_shown(conversation_id)
 
     def stop(self, conversation_id: UUID) -> None:
-        """Tell the others that it is over, unless another socket of the user goes on."""
+        """Stop typing, unless another socket of the user goes on."""
         if conversation_id in self._started:
             del self._started[conversation_id]
             self._deps.typists.stop(conversation_id, self.actor.user_id, self)
 
     def stop_all(self) -> None:
-        """End it everywhere: the socket is gone."""
+        """Stop typing everywhere: the socket is gone."""
         self._is_over = True
         for conversation_id in list(self._started):
             self.stop(conversation_id)

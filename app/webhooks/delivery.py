@@ -13,7 +13,7 @@ from app.config.settings import Settings
 from app.contract import events
 from app.observability import tracing
 from app.postgres.transactions import Row
-from app.runtime.batching import Gathering
+from app.runtime.batching import Batcher
 from app.webhooks import payload, queue, signing
 from app.webhooks.http_client import NoAnswerError, Poster
 from app.webhooks.retry import read_retry_after
@@ -56,7 +56,7 @@ class Sender:
     def __init__(self, settings: Settings, poster: Poster) -> None:
         assert settings.webhook_secret is not None
         self._poster = poster
-        self._message = Gathering(queue.messages, lambda _: tracing.statement(queue.MESSAGES))
+        self._message = Batcher(queue.messages, lambda _: tracing.statement(queue.MESSAGES))
         secrets = (settings.webhook_secret, settings.webhook_secret_previous)
         self._keys = [signing.keys_of(secret) for secret in secrets if secret is not None]
         self._previous_until = 0.0

@@ -15,8 +15,8 @@ from app.postgres.database import Database
 from app.redis import connection as redis_connection
 from app.redis.pubsub import Bus
 from app.runtime.health import Health
-from app.runtime.listener import listening
-from app.runtime.ports import bind, calm_collector, stop_signals
+from app.runtime.metrics_listener import listening
+from app.runtime.ports import bind, stop_signals, tune_garbage_collector
 from app.runtime.supervisor import Supervisor, supervised
 from app.webhooks import delivery, outbox
 from app.webhooks.worker import Worker
@@ -28,7 +28,7 @@ async def work(settings: Settings) -> None:
     """Deliver webhooks until SIGTERM or SIGINT, then finish what is under way."""
     stopping = stop_signals()
     async with database.opened(settings.database_url), working(settings):
-        calm_collector()
+        tune_garbage_collector()
         await stopping.wait()
     _log.info("stopped")
 

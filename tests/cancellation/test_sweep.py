@@ -474,7 +474,7 @@ async def test_whatever_is_cancelled_leaves_nothing_behind(world, prepare, is_la
     people = world.deps.fanout._rooms.people.values()
     assert not any(person.connecting or person.subscribers for person in people), "a socket is left"
     assert not any(room.pins for room in world.deps.fanout._rooms.rooms.values()), "a room is held"
-    assert not any(person.sockets for person in world.deps.presence._people.values()), "somebody is left online"
+    assert not any(person.sockets for person in world.deps.presence._users.values()), "somebody is left online"
 
 
 async def test_a_message_whose_sender_gives_up_before_its_turn_is_not_stored(world):

@@ -1,13 +1,9 @@
 """A Redis in memory, to which a `Link` is connected: the test says when it acts and when its replies arrive."""
 
 import asyncio
-from types import SimpleNamespace
 
 from hiredis import Reader
-from redis._parsers.base import BaseParser
-from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse
 
 from app.redis import resp
 from app.redis.resp import Link, pack
@@ -28,9 +24,6 @@ class Connection:
         self._received: list[list[bytes]] = []
 
     # What the link does
-
-    def set_protocol(self, protocol: asyncio.Protocol) -> None:
-        self.protocol = protocol
 
     def get_extra_info(self, _: str) -> None:
         return None
@@ -121,18 +114,17 @@ class FakeRedis:
         self.refused: dict[bytes, str] = {}
         self.published: list[tuple[str, str]] = []
 
-    async def connect(self, _: object, hear=None) -> Link:
+    async def connect(self, _: object, on_replies=None) -> Link:
         if not self.takes_connections:
             await asyncio.sleep(resp.CONNECT_TIMEOUT)
             raise RedisConnectionError("nobody answers")
         made = Connection(self)
         self.connections.append(made)
-        reader = Reader(
-            protocolError=InvalidResponse, replyError=BaseParser.parse_error, notEnoughData=NOT_ENOUGH_DATA
-        )
-        return Link(
-            SimpleNamespace(_writer=SimpleNamespace(transport=made), _parser=SimpleNamespace(_reader=reader)), hear
-        )
+        made.protocol = link = Link()
+        link.connection_made(made)
+        if on_replies is not None:
+            link.listen(on_replies)
+        return link
 
     def publish(self, channel: str, payload: str) -> None:
         """Have a message on its way to whoever has subscribed."""

@@ -166,7 +166,7 @@ class World(RuleBasedStateMachine):
                 assert since is None or since >= change.number - DELAY, f"{user} did not go offline"
             self.told[user] = (change.number, change.is_online)
             self.was_there[user] = self.was_away[user] = False
-        await pod.presence.told(changes)
+        await pod.presence.announced(changes)
         self.look()
 
     async def tick(self, ticks=1):
@@ -292,10 +292,10 @@ class World(RuleBasedStateMachine):
     @rule()
     def lose(self):
         self.losses += 1
-        self.forgotten |= {user for pod in self.dead for user in pod.presence._people}
+        self.forgotten |= {user for pod in self.dead for user in pod.presence._users}
         # Whether it was told that they went, a few seconds ago, only Redis knew as well.
         for pod in self.pods:
-            self.forgotten |= {user for user in pod.presence._people if not pod.sockets[user]}
+            self.forgotten |= {user for user in pod.presence._users if not pod.sockets[user]}
         self.run(self.client.flushall())
         self.run(self.set_clock())
 
@@ -306,7 +306,7 @@ class World(RuleBasedStateMachine):
             self.pods.remove(pod)
             self.dead.append(pod)
             if self.losses:
-                self.forgotten |= set(pod.presence._people)
+                self.forgotten |= set(pod.presence._users)
             self.look()
 
     @precondition(lambda self: len(self.pods) > 1)
@@ -325,7 +325,7 @@ class World(RuleBasedStateMachine):
             self.pods.remove(pod)
             self.dead.append(pod)
             if self.losses:
-                self.forgotten |= set(pod.presence._people)
+                self.forgotten |= set(pod.presence._users)
             self.run(hand_back())
             self.look()
 
@@ -375,7 +375,7 @@ class World(RuleBasedStateMachine):
             assert await self.client.smembers(f"chat:pod:{pod.presence._pod}") == there
             assert not pod.presence._dirty
             assert not pod.presence._pending
-            assert set(pod.presence._people) == there
+            assert set(pod.presence._users) == there
         names = {pod.presence._pod for pod in self.pods}
         assert set(await self.client.zrange("chat:pods", 0, -1)) == names
         assert {key.removeprefix("chat:pod:") for key in await self.client.keys("chat:pod:*")} <= names
@@ -409,7 +409,7 @@ def valkey_url():
 
 @pytest.mark.timeout(0)
 def test_presence_is_right_in_the_end_whatever_breaks(valkey_url, monkeypatch):
-    for name in ("ASSERT", "BEAT", "SETTLE"):
+    for name in ("ASSERT_SOCKETS", "HEARTBEAT", "SETTLE"):
         source = getattr(presence_scripts, name)
         assert CLOCK in source
         monkeypatch.setattr(presence_scripts, name, source.replace(CLOCK, MODEL_CLOCK))

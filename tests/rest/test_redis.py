@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 from app.config.settings import Settings
 from app.config.types import Rate
 from app.contract.errors import RateLimited
-from app.identity.rate_limits import Action, Limits
+from app.identity.rate_limits import Action, RateLimits
 from app.presence.presence import Presence
 from app.redis import connection as redis_connection
 
@@ -30,9 +30,9 @@ async def redis(servers):
 @pytest.fixture
 def limits(monkeypatch, redis, servers):
     # What is not counted in time is counted by the pod: where the machine stands still that is another test.
-    monkeypatch.setattr("app.identity.rate_limits.PATIENCE", 30.0)
+    monkeypatch.setattr("app.identity.rate_limits.REDIS_TIMEOUT", 30.0)
     settings = Settings.read(servers.environment())
-    return Limits(redis, replace(settings, rate_limit_send=Rate(0.001, BURST)))
+    return RateLimits(redis, replace(settings, rate_limit_send=Rate(0.001, BURST)))
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ async def is_let(limits, user_id):
 
 
 async def is_online(presence, user_id):
-    ((found),) = await presence.whereabouts([user_id])
+    ((found),) = await presence.user_presence([user_id])
     return found.is_online
 
 
@@ -172,7 +172,7 @@ async def test_a_pod_without_sockets_sees_a_loss_before_it_takes_somebody_for_ne
     anna, other = somebody(), Presence(redis, MOST_SOCKETS)
     await presence.repair()
     await other.opened(anna, "a")
-    await other.told(other.changes.take(1))
+    await other.announced(other.changes.take(1))
     # What Redis knew of them is lost, and she comes here before the other pod's heartbeat.
     await redis.delete(f"chat:user:{anna}", f"chat:pod:{other._pod}", f"chat:pod:{presence._pod}")
     await redis.hdel("chat:steps", other._pod, presence._pod)
@@ -191,7 +191,7 @@ async def test_more_people_than_one_run_takes_all_come_online(redis, presence):
     people = [somebody() for _ in range(PEOPLE)]
     await asyncio.gather(*(presence.opened(who, f"{who}:1") for who in people))
     assert {change.user_id for change in presence.changes.take(2 * PEOPLE)} == set(people)
-    assert all(found.is_online for found in await presence.whereabouts(people))
+    assert all(found.is_online for found in await presence.user_presence(people))
     for who in people:
         presence.closed(who, f"{who}:1")
 

@@ -43,12 +43,12 @@ from app.postgres import conversation_rows, message_rows, participant_rows
 from app.postgres.conversation_rows import UNREAD_CEILING
 from app.postgres.transactions import POOL
 from app.usecases import (
-    announcing,
     background_jobs,
     changing,
     conversations,
     participants,
     presence,
+    presence_announcer,
     reactions,
     receipts,
     stats,
@@ -151,11 +151,15 @@ CASES: dict[str, Case] = {
     "last seqs": Case(lambda _: lambda: conversation_rows.last_seqs(BUSY_IDS), BUSY_CONVERSATIONS),
     # A page of one's conversations, and both who are in each.
     "contacts": Case(
-        lambda _: (announcing.CONTACTS, [BUSY, "person-3"], [UUID(int=0)] * 2, 20, 100), 20 * 3 + 102
+        lambda _: (presence_announcer.CONTACTS, [BUSY, "person-3"], [UUID(int=0)] * 2, 20, 100), 20 * 3 + 102
     ),
-    "contacts, deep page": Case(lambda _: (announcing.CONTACTS, [BUSY], [BUSY_IDS[4000]], 20, 100), 20 * 3),
+    "contacts, deep page": Case(
+        lambda _: (presence_announcer.CONTACTS, [BUSY], [BUSY_IDS[4000]], 20, 100), 20 * 3
+    ),
     # No more than tells that the group is a large one.
-    "contacts, none in a crowd": Case(lambda _: (announcing.CONTACTS, ["person-3"], [UUID(int=0)], 20, 100), 102),
+    "contacts, none in a crowd": Case(
+        lambda _: (presence_announcer.CONTACTS, ["person-3"], [UUID(int=0)], 20, 100), 102
+    ),
     # Of each who is asked for, their conversations, the asker there, and both who are in one that is shared.
     "acquainted, nobody": Case(lambda _: (presence.ACQUAINTED, BUSY, ["nobody", READER], 100), 6),
     "acquainted": Case(

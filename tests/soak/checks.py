@@ -155,10 +155,10 @@ def check_webhook_order(attempts: Sequence[Attempt], faults: Sequence[Window]) -
             if not any(fault.start <= one.at and fault.end >= before.at - 60 for fault in excuses):
                 yield "first attempts start in the order of seq", {"first": before, "then": one}
             continue
-        if before is not None and one.at < min(
-            before.answered_at or one.at, before.at + WEBHOOK_TIMEOUT - NOTED_WITHIN
-        ):
-            yield "a first attempt starts after the one before was answered", {"first": before, "then": one}
+        if before is not None:
+            begun_at = min(before.at, before.signed_at or before.at)
+            if one.at < min(before.answered_at or one.at, begun_at + WEBHOOK_TIMEOUT * 0.9):
+                yield "a first attempt starts after the one before was answered", {"first": before, "then": one}
         last[one.conversation_id] = one
 
 

@@ -29,6 +29,8 @@ class Attempt:
     at: float
     is_signed: bool
     answered_at: float | None = None
+    # In whole seconds, by the clock of the worker, which may be seconds before it is noted here.
+    signed_at: float | None = None
 
 
 def subject(event: str, data: dict[str, Any]) -> Subject:
@@ -68,6 +70,7 @@ class Master:
             seq,
             time.time(),
             one.is_signed_with(WEBHOOK_SECRET),
+            signed_at=float(one.headers["webhook-timestamp"]),
         )
         self.attempts.append(attempt)
         self.journal.trace("webhook", id=one.id, about=attempt.subject, seq=seq, trouble=self.trouble)

@@ -233,7 +233,11 @@ class Rooms:
                 answer = await self._who.ask(connection, "sync", {"conversations": held, "since": at})
                 self._journal.trace("sync", user=self._who.id, held=held, answer=_short(answer))
                 if answer["ok"]:
-                    left = [name for name, page in answer["events"].items() if self._take_page(name, page)]
+                    left = [
+                        name
+                        for name, page in answer["events"].items()
+                        if self._take_page(name, held.get(name), page)
+                    ]
                     for name in answer["joined"]:
                         if name not in self.known and name not in self._loads:
                             self._load(name)
@@ -245,10 +249,9 @@ class Rooms:
                         self._journal.violation("a good request is served", request="sync", answer=answer)
                     await asyncio.sleep(RETRY_PAUSE)
 
-    def _take_page(self, conversation_id: str, page: Json) -> bool:
-        """Take in what was missed; True where there is more to ask for."""
-        room = self.known.get(conversation_id)
-        if room is None or conversation_id in self._loads:
+    def _take_page(self, conversation_id: str, held: int | None, page: Json) -> bool:
+        """Take in what was missed since the `seq` that was asked for; True where there is more to ask for."""
+        if held is None or conversation_id not in self.known or conversation_id in self._loads:
             return False
         if "error" in page:
             self._who.note_refusal("sync", page["error"]["code"], conversation_id)
@@ -260,7 +263,7 @@ class Rooms:
             )
             self._load(conversation_id)
         else:
-            self._take_items(conversation_id, room.held, page["items"])
+            self._take_items(conversation_id, held, page["items"])
         if conversation_id not in self._loads:
             if page["hasMore"]:
                 return True

@@ -24,7 +24,7 @@ async def proxy(servers):
 @pytest.fixture
 async def addresses(proxy, monkeypatch):
     monkeypatch.setattr("app.redis.addresses.RENEWAL", 0.05)
-    monkeypatch.setattr("app.redis.addresses.REMEMBERED", 0.0)
+    monkeypatch.setattr("app.redis.addresses.CACHED", 0.0)
     settings = replace(Settings.read(environment("postgres://x", proxy.url)), ws_host="0.0.0.0")
     redis = redis_connection.connect(Url(proxy.url))
     found = Addresses(redis, settings)
@@ -73,7 +73,7 @@ async def test_an_address_is_remembered_for_a_while_and_read_anew_after_it(addre
     await redis.set("chat:address:moving", "10.0.0.1:4001")
     assert await found.of("moving") == "10.0.0.1:4001"
     # What was read is out of date at once.
-    monkeypatch.setattr("app.redis.addresses.REMEMBERED", 600.0)
+    monkeypatch.setattr("app.redis.addresses.CACHED", 600.0)
     await redis.set("chat:address:moving", "10.0.0.2:4001")
     assert await found.of("moving") == "10.0.0.2:4001"
     # And now it is not.

@@ -1,11 +1,11 @@
-"""Questions that are asked together: each is answered or raised, whatever ends its batch."""
+"""The batcher: every item gets its result or an exception, whatever ends its batch."""
 
 import asyncio
 
 import pytest
 
 from app.runtime import batching
-from app.runtime.batching import Gathering
+from app.runtime.batching import Batcher
 
 
 class Answering:
@@ -28,7 +28,7 @@ def answering():
 
 @pytest.fixture
 def batcher(answering):
-    return Gathering(answering, lambda _: None, most=2)
+    return Batcher(answering, lambda _: None, max_batch=2)
 
 
 async def results(asked):
@@ -41,28 +41,28 @@ def kinds(found):
 
 
 async def test_all_are_answered_in_batches(batcher, answering):
-    asked = [batcher.ask(n) for n in range(5)]
+    asked = [batcher.submit(n) for n in range(5)]
     answering.go_on.set()
     assert await results(asked) == [0, 10, 20, 30, 40]
     assert answering.batches == [[0, 1], [2, 3], [4]]
 
 
 async def test_a_task_that_is_cancelled_leaves_nobody_waiting_and_the_next_are_answered(batcher, answering):
-    asked = [batcher.ask(n) for n in range(5)]
+    asked = [batcher.submit(n) for n in range(5)]
     await asyncio.sleep(0)
     assert answering.batches == [[0, 1]]
     batcher._task.cancel()
     assert kinds(await results(asked)) == [TimeoutError] * 5
     answering.go_on.set()
-    assert await results([batcher.ask(7)]) == [70]
+    assert await results([batcher.submit(7)]) == [70]
 
 
 async def test_a_task_that_is_cancelled_before_its_first_step_leaves_nobody_waiting(batcher, answering):
-    asked = [batcher.ask(n) for n in range(3)]
+    asked = [batcher.submit(n) for n in range(3)]
     batcher._task.cancel()
     assert kinds(await results(asked)) == [TimeoutError] * 3
     answering.go_on.set()
-    assert await results([batcher.ask(7)]) == [70]
+    assert await results([batcher.submit(7)]) == [70]
 
 
 async def test_a_batch_whose_own_wait_is_cancelled_is_raised_and_the_others_are_asked():
@@ -71,31 +71,31 @@ async def test_a_batch_whose_own_wait_is_cancelled_is_raised_and_the_others_are_
             raise asyncio.CancelledError
         return questions
 
-    batcher = Gathering(ask, lambda _: None, most=1)
-    assert kinds(await results([batcher.ask(0), batcher.ask(1)])) == [TimeoutError, int]
+    batcher = Batcher(ask, lambda _: None, max_batch=1)
+    assert kinds(await results([batcher.submit(0), batcher.submit(1)])) == [TimeoutError, int]
 
 
 async def test_too_few_answers_are_raised_for_all():
     async def ask(questions):
         return questions[1:]
 
-    assert kinds(await results([Gathering(ask, lambda _: None).ask(n) for n in range(2)])) == [ValueError] * 2
+    assert kinds(await results([Batcher(ask, lambda _: None).submit(n) for n in range(2)])) == [ValueError] * 2
 
 
 async def test_a_batch_that_takes_too_long_is_raised(answering):
-    batcher = Gathering(answering, lambda _: None, timeout=0.01)
-    assert kinds(await results([batcher.ask(1)])) == [TimeoutError]
+    batcher = Batcher(answering, lambda _: None, timeout=0.01)
+    assert kinds(await results([batcher.submit(1)])) == [TimeoutError]
 
 
 async def test_no_more_than_a_number_of_questions_wait(batcher, answering, monkeypatch):
     monkeypatch.setattr(batching, "MAX_WAITING", 3)
-    asked = [batcher.ask(n) for n in range(5)]
+    asked = [batcher.submit(n) for n in range(5)]
     answering.go_on.set()
     assert kinds(await results(asked)) == [int, int, int, TimeoutError, TimeoutError]
 
 
 async def test_who_gives_up_waiting_takes_nothing_from_the_others(batcher, answering):
-    asked = [batcher.ask(n) for n in range(3)]
+    asked = [batcher.submit(n) for n in range(3)]
     await asyncio.sleep(0)
     asked[0].cancel()
     answering.go_on.set()

@@ -2,38 +2,68 @@
 
 import ast
 import inspect
+import ssl
+import tomllib
 from importlib.metadata import version
+from pathlib import Path
 
 import engineio
+import jwt
 import pytest
 from engineio.async_socket import AsyncSocket
 from jwt.algorithms import HMACAlgorithm
-from redis._parsers.hiredis import _AsyncHiredisParser
-from redis.asyncio.connection import AbstractConnection, DefaultParser
+from packaging.requirements import Requirement
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.asyncio.connection import ConnectionPool, SSLConnection, UnixDomainSocketConnection
 
-from app.identity.tokens import _HS256
+from app.config.types import Url
+from app.identity.tokens import _HS256, _key
 from app.realtime.engineio.engine import Engine
 from app.realtime.engineio.session import Session
+from app.redis import resp
+from app.redis.connection import BatchingRedis
 
 HOOKS = [
     (Engine, engineio.AsyncServer, ["generate_id", "_handle_connect"]),
     (Session, AsyncSocket, ["send", "poll", "close", "schedule_ping", "check_ping_timeout"]),
     (Session, AsyncSocket, ["handle_post_request"]),
     (_HS256, HMACAlgorithm, ["prepare_key", "sign"]),
+    (BatchingRedis, Redis, ["execute_command", "pipeline", "aclose"]),
+    (type(BatchingRedis().pipeline()), Pipeline, ["execute"]),
 ]
 
 
-@pytest.mark.parametrize(
-    ("package", "written_for"),
-    [
-        ("python-engineio", "4.15."),
-        ("python-socketio", "5.18."),
-        ("redis", "8.1."),
-        ("pyjwt", "2.15."),
-    ],
-)
-def test_the_versions_are_those_that_the_hooks_were_written_for(package, written_for):
-    assert version(package).startswith(written_for)
+# Each library of which something is touched that is not its public interface, and the test that watches it.
+WRITTEN_FOR = {
+    "asyncpg": "0.32",  # test_hooks_postgres
+    "pyjwt": "2.15",
+    "python-engineio": "4.15",
+    "python-socketio": "5.18",
+    "redis": "8.1",
+    "sanic": "25.12",  # test_hooks_sanic
+    "tortoise-orm": "1.1",  # test_hooks_postgres
+}
+
+
+@pytest.mark.parametrize("package", WRITTEN_FOR)
+def test_the_versions_are_those_that_the_hooks_were_written_for(package):
+    assert version(package).startswith(f"{WRITTEN_FOR[package]}.")
+
+
+def test_the_project_allows_no_other_versions_of_them():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    bounded = {}
+    for line in project["dependencies"]:
+        found = Requirement(line)
+        if any(bound.operator == "<" for bound in found.specifier):
+            bounded[found.name] = found.specifier
+    assert bounded.keys() == WRITTEN_FOR.keys()
+    for name, written_for in WRITTEN_FOR.items():
+        major, minor = map(int, written_for.split("."))
+        assert version(name) in bounded[name], name
+        assert not bounded[name].contains(f"{major}.{minor - 1}.99"), name
+        assert not bounded[name].contains(f"{major}.{minor + 1}"), name
 
 
 @pytest.mark.parametrize(
@@ -62,13 +92,47 @@ def test_a_session_has_all_that_engineio_reads_of_it():
     assert read <= set(dir(Session))
 
 
-def test_redis_py_keeps_the_transport_and_the_parser_of_a_connection_where_links_take_them():
-    assert {"_writer", "_parser"} <= set(AbstractConnection.__slots__)
-    assert DefaultParser is _AsyncHiredisParser
-    prepares = inspect.getsource(_AsyncHiredisParser.on_connect)
-    assert "self._reader = hiredis.Reader(**kwargs)" in prepares
-    assert '"notEnoughData": NOT_ENOUGH_DATA' in prepares
-    assert '"replyError": self.parse_error' in prepares
-    # Without a writer it has nothing to close any more.
-    assert "if self._writer:" in inspect.getsource(AbstractConnection._close)
-    assert "self._writer is not None" in inspect.getsource(AbstractConnection.is_connected.fget)
+def test_redis_py_describes_a_connection_as_links_read_it():
+    url = "rediss://anna:pw@redis:1/2?client_name=chat&decode_responses=true&ssl_cert_reqs=none"
+    described = ConnectionPool.from_url(url)
+    described.connection_kwargs["protocol"] = 2
+    server = described.make_connection()
+    assert (server.host, server.port, server.db) == ("redis", 1, 2)
+    assert (server.username, server.password, server.client_name) == ("anna", "pw", "chat")
+    assert server.encoder.encoding == "utf-8"
+    assert server.encoder.decode_responses
+    assert isinstance(server, SSLConnection)
+    assert server.ssl_context.get().verify_mode == ssl.CERT_NONE
+    server = ConnectionPool.from_url("unix:///run/redis.sock").make_connection()
+    assert isinstance(server, UnixDomainSocketConnection)
+    assert server.path == "/run/redis.sock"
+
+
+async def test_redis_py_leaves_commands_and_replies_to_the_client_that_batches(monkeypatch):
+    sent = []
+
+    async def run(packed):
+        sent.extend(packed)
+        return [b"7"] * len(packed)
+
+    redis = BatchingRedis.from_pool(resp.pool(Url("redis://nowhere:1")))
+    monkeypatch.setattr(redis._batcher, "_run", run)
+    assert "SCARD" not in redis.response_callbacks
+    assert await redis.scard("a") == b"7"
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.scard("b").zscore("c", "d")
+        assert await pipe.execute() == [b"7", 7.0]
+    assert [name for name, _ in sent] == ["SCARD", "SCARD", "ZSCORE"]
+
+
+def test_pyjwt_verifies_by_the_algorithm_that_a_key_has(monkeypatch):
+    signed = []
+
+    def sign(self, msg, key):
+        signed.append(msg)
+        return HMACAlgorithm.sign(self, msg, key)
+
+    monkeypatch.setattr(_HS256, "sign", sign)
+    token = jwt.encode({"a": 1}, "s" * 32, "HS256")
+    assert jwt.decode(token, _key("s" * 32), algorithms=["HS256"]) == {"a": 1}
+    assert signed == [token.rpartition(".")[0].encode()]

@@ -16,14 +16,14 @@ from app.contract.errors import Conflict, ServiceUnavailable, Unauthorized
 from app.identity.actor import Actor
 from app.realtime.engineio.anonymous import Anonymous
 from app.realtime.engineio.heartbeat import Heartbeat
+from app.realtime.engineio.inbox import Inbox
 from app.realtime.engineio.session import Session
-from app.realtime.engineio.session_ids import SessionIds
+from app.realtime.engineio.websocket import WebSocket
 from app.realtime.http.requests import Request
+from app.realtime.http.session_ids import SessionIds
 from app.realtime.socketio import namespace
-from app.realtime.socketio.inbox import Inbox
 from app.realtime.socketio.namespace import Socket
 from app.realtime.socketio.protocol import SocketIO
-from app.realtime.websocket.connection import WebSocket
 from app.runtime.supervisor import supervised
 
 REQUEST = Request(headers={"sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="})

@@ -13,11 +13,12 @@ from pods import free_port
 
 from app.config.types import Rate, Url
 from app.delivery.receipts import Receipts
-from app.identity.rate_limits import Action, Limits
+from app.identity.rate_limits import Action, RateLimits
 from app.redis import connection as redis_connection
 from app.redis import errors as redis_errors
 from app.redis import resp
-from app.redis.connection import AWAY, Script
+from app.redis.connection import AWAY
+from app.redis.scripts import Script
 
 PATIENCE = 5
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -127,7 +128,7 @@ async def listening(serve):
 async def is_away_for_all(url):
     """Check what each kind of caller gets, and that limits and receipts go on."""
     redis = redis_connection.connect(Url(url))
-    limits = Limits(redis, SimpleNamespace(**{f"rate_limit_{action}": Rate(1, 5) for action in Action}))
+    limits = RateLimits(redis, SimpleNamespace(**{f"rate_limit_{action}": Rate(1, 5) for action in Action}))
     receipts = Receipts(redis, None, None)
 
     async def together():

@@ -2,7 +2,7 @@
 
     accounts.py   users, their tokens, and telling the chat service of them
     proxy.py      REST calls passed on with the user's token, answers enriched with what is known of the users
-    webhooks.py   what the chat service tells back, and the notifications that come of it
+    webhooks.py   webhooks of the chat service, and the notifications that come of them
     files.py      what attachments refer to: files stay here, the chat service knows their ids only
     answers.py    bodies in, errors out
     config.py     where the chat service is, and what the two share

@@ -1,4 +1,4 @@
-"""The users, who belong to the master: their logins, their tokens, and what the chat service is told of them."""
+"""The users of the demo master: their logins, their tokens, and their profiles in the chat service."""
 
 import logging
 import time
@@ -129,7 +129,7 @@ def caller(request: web.Request) -> str:
 async def sync_user(app: web.Application, user_id: str, account: Account) -> None:
     """Tell the chat service of a profile: on registration, and whenever it changes.
 
-    Where that fails the user is logged in nevertheless, and told of again at their next login.
+    Where that fails the user is logged in nevertheless, and their profile is sent again at the next login.
     """
     profile = {"externalUserId": user_id, "displayName": account.display_name}
     headers = {"X-Internal-Secret": app[CONFIG].internal_secret}
@@ -139,7 +139,7 @@ async def sync_user(app: web.Application, user_id: str, account: Account) -> Non
         ) as response:
             response.raise_for_status()
     except (ClientError, TimeoutError, OSError) as problem:
-        _log.warning("the chat service was not told of the user %s: %s", user_id, problem)
+        _log.warning("the profile of the user %s could not be sent to the chat service: %s", user_id, problem)
 
 
 @routes.post("/login")

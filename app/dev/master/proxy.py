@@ -71,12 +71,12 @@ def enriched(answer: dict[str, Any], accounts: Accounts) -> dict[str, Any]:
 def _chat_error(status: int, answer: bytes) -> web.Response:
     """Turn the error of the chat service into the master's own shape, as the user's Express proxy does."""
     try:
-        told = json.loads(answer)
+        answered = json.loads(answer)
     except ValueError:
-        told = None
-    if not isinstance(told, dict):
-        told = {}
-    return error(status, told.get("message") or "Chat service error", told.get("code"))
+        answered = None
+    if not isinstance(answered, dict):
+        answered = {}
+    return error(status, answered.get("message") or "Chat service error", answered.get("code"))
 
 
 routes = [

@@ -1,4 +1,4 @@
-"""What the chat service tells the master: who wrote to somebody who is away, and who came and went."""
+"""Webhook handler of the demo master: notifications for users who are away, and who came and went."""
 
 import hashlib
 import hmac

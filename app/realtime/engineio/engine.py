@@ -6,7 +6,7 @@ All that is known of python-engineio's insides stands here and in `session`; wri
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import engineio
@@ -16,9 +16,10 @@ from app.contract.codec import encode
 from app.realtime.engineio.anonymous import Anonymous
 from app.realtime.engineio.heartbeat import Heartbeat
 from app.realtime.engineio.incoming import Wire
+from app.realtime.engineio.receiver import Receiver
 from app.realtime.engineio.session import Session
-from app.realtime.engineio.session_ids import SessionIds
 from app.realtime.http.requests import Request, Response
+from app.realtime.http.session_ids import SessionIds
 from app.realtime.websocket.frames import text_frame
 from app.runtime.supervisor import Supervisor
 
@@ -43,17 +44,10 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
     anonymous: Anonymous
     ping_interval: int
     ping_timeout: int
-    # Handles a message of a session for which nothing must be waited for; False where it is none of these.
-    take_now: Callable[[Any, str | bytes], bool]
-    # Gives of what must wait for its turn what is needed of it.
-    clip: Callable[[str | bytes], str | bytes]
-    # Takes what the client of a session says when its turn has come.
-    on_message: Callable[[Any, str | bytes], Awaitable[None]]
-    # Is told of the end of a session.
-    on_end: Callable[[Session], Awaitable[None]]
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, receiver: Receiver, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.receiver = receiver
         # Those that have something to write at the end of this tick, in the order in which they had.
         self._unsent: list[Session] = []
         # What engineio's drivers for other servers are; that there is a WebSocket is all that it asks of the last.

@@ -16,7 +16,7 @@ from engineio.async_socket import AsyncSocket
 from engineio.exceptions import EngineIOError
 
 from app.delivery.rooms import Frame
-from app.realtime.socketio.inbox import Inbox
+from app.realtime.engineio.inbox import Inbox
 
 if TYPE_CHECKING:
     from app.realtime.engineio.engine import Engine
@@ -148,10 +148,10 @@ class Incoming(AsyncSocket):  # type: ignore[misc]
     def take_message(self, message: str | bytes) -> None:
         """Take in a message; one is handled after the other."""
         if self.inbox is None:
-            self.inbox = Inbox(self.push)
-        if not self.inbox.is_busy and self.server.take_now(self, message):
+            self.inbox = Inbox(self.push, self.server.receiver.acknowledgement)
+        if not self.inbox.is_busy and self.server.receiver.take_now(self, message):
             return
-        if self.inbox.put(self.server.clip(message)):
+        if self.inbox.put(self.server.receiver.clip(message)):
             self._hold()
         self._begin(self.inbox)
 
@@ -164,7 +164,7 @@ class Incoming(AsyncSocket):  # type: ignore[misc]
             self.end_now()
             return
         if self.inbox is None:
-            self.inbox = Inbox(self.push)
+            self.inbox = Inbox(self.push, self.server.receiver.acknowledgement)
         self.inbox.rests_until = asyncio.get_running_loop().time() + seconds
         self._begin(self.inbox)
 
@@ -191,7 +191,7 @@ class Incoming(AsyncSocket):  # type: ignore[misc]
         clock = asyncio.get_running_loop().time
         turn = clock() + MAX_TURN
         while (message := await inbox.next()) is not None:
-            await self.server.on_message(self, message)
+            await self.server.receiver.on_message(self, message)
             if clock() > turn:
                 # Others have their turn.
                 await asyncio.sleep(0)

@@ -268,4 +268,4 @@ class Session(Incoming):
         if self.wire is not None:
             self.wire.close()
             self.server.heartbeat.wait(self, CLOSE_PATIENCE)
-        await self.server.on_end(self)
+        await self.server.receiver.on_end(self)

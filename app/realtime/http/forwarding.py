@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 from aiohttp import ClientError, ClientPayloadError, ClientSession, ClientTimeout, TCPConnector
 
 from app.observability import metrics
-from app.realtime.engineio.session_ids import SessionIds
 from app.realtime.http.capacity import Capacity
 from app.realtime.http.pipe import PipeEnd
 from app.realtime.http.requests import Request, Response, error, respond
+from app.realtime.http.session_ids import SessionIds
 from app.redis.addresses import Addresses
 from app.redis.connection import AWAY
 from app.runtime.supervisor import Supervisor

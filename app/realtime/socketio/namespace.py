@@ -26,11 +26,11 @@ from app.contract.schemas import ConnectAuth
 from app.identity import revocation
 from app.identity.actor import Actor
 from app.observability import metrics, tracing
+from app.realtime.engineio.inbox import Inbox, Reply
 from app.realtime.engineio.session import Session
 from app.realtime.socketio import acks
 from app.realtime.socketio.failures import Failures
 from app.realtime.socketio.handlers import EVENTS, HANDLERS
-from app.realtime.socketio.inbox import Inbox, Reply
 from app.realtime.socketio.packets import (
     DISCONNECTED,
     Attachments,
@@ -38,6 +38,7 @@ from app.realtime.socketio.packets import (
     ClientEvent,
     MalformedEvent,
     TooLargeEvent,
+    acknowledgement,
     connect_frame,
     event_frame,
     message_frame,
@@ -110,7 +111,7 @@ class Socket:
     def inbox(self) -> Inbox:
         """What came on it, and what it is still to be told."""
         if self.link.inbox is None:
-            self.link.inbox = Inbox(self.link.push)
+            self.link.inbox = Inbox(self.link.push, acknowledgement)
         return self.link.inbox
 
     def succeed(self, event: str) -> None:

@@ -17,6 +17,7 @@ from app.realtime.socketio.packets import (
     Disconnect,
     MalformedEvent,
     PacketError,
+    acknowledgement,
     clip,
     read_event,
     read_packet,
@@ -36,6 +37,7 @@ class SocketIO:
         self._max_packet_bytes = deps.settings.max_body_bytes
         self.namespace = ChatNamespace(deps, supervisor)
         self.eio = Engine(
+            self,
             # A driver that needs nothing else: `Engine` takes its place.
             async_mode="asgi",
             # The gate decides about origins, for health checks as well.
@@ -48,20 +50,18 @@ class SocketIO:
         )
         # Whose clients have asked for a socket and are not answered yet.
         self._connecting: set[Session] = set()
-        self.eio.on_message = self._take
-        self.eio.on_end = self._on_end
-        self.eio.take_now = self._take_now
-        self.eio.clip = self._clip
 
-    async def _on_end(self, session: Session) -> None:
+    acknowledgement = staticmethod(acknowledgement)
+
+    async def on_end(self, session: Session) -> None:
         self.eio.anonymous.leave(session)
         if session.socket is not None:
             await self.namespace.leave(session.socket)
 
-    def _clip(self, message: str | bytes) -> str | bytes:
+    def clip(self, message: str | bytes) -> str | bytes:
         return clip(message, self._max_packet_bytes) if isinstance(message, str) else message
 
-    async def _take(self, session: Session, message: str | bytes) -> None:
+    async def on_message(self, session: Session, message: str | bytes) -> None:
         if session.socket is not None:
             await self._take_of(session.socket, message)
         elif not session.has_asked and not session.closed:
@@ -141,7 +141,7 @@ class SocketIO:
     async def _fail(self, socket: Socket) -> None:
         await self.namespace.on_client_event(socket, MalformedEvent(), (), "")
 
-    def _take_now(self, session: Session, packet: str | bytes) -> bool:
+    def take_now(self, session: Session, packet: str | bytes) -> bool:
         """Hand what a client says to the writer in this tick, where it is that and nothing must be waited for."""
         socket, sending = session.socket, self.namespace.sending
         if socket is None or not sending.may_be_at_once:

@@ -103,9 +103,9 @@ SERVER_EVENTS = {
 
 def document() -> dict[str, Any]:
     """Describe every event of the table."""
-    said, told = CLIENT_EVENTS.values(), SERVER_EVENTS.values()
-    kinds = [kind for one in said for kind in (one.payload, one.answer) if kind is not None]
-    kinds += [one.payload for one in told]
+    incoming, outgoing = CLIENT_EVENTS.values(), SERVER_EVENTS.values()
+    kinds = [kind for one in incoming for kind in (one.payload, one.answer) if kind is not None]
+    kinds += [one.payload for one in outgoing]
     kinds += [payloads.Failed, payloads.CatchUpFailure, EventPage]
     describe, schemas = components(kinds)
     return {
@@ -146,37 +146,37 @@ def document() -> dict[str, Any]:
 
 def _messages(describe: Describe) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name, said in CLIENT_EVENTS.items():
-        payload = {"type": "object"} if said.payload is None else describe(said.payload)
-        found[_id(name)] = {"name": name, "summary": said.summary, "payload": payload}
-        answer = {"anyOf": [describe(said.answer), describe(payloads.Failed)]}
+    for name, incoming in CLIENT_EVENTS.items():
+        payload = {"type": "object"} if incoming.payload is None else describe(incoming.payload)
+        found[_id(name)] = {"name": name, "summary": incoming.summary, "payload": payload}
+        answer = {"anyOf": [describe(incoming.answer), describe(payloads.Failed)]}
         found[_id(name) + "Answer"] = {"name": f"acknowledgement of {name}", "payload": answer}
-    for name, told in SERVER_EVENTS.items():
-        found[_id(name)] = {"name": name, "summary": told.summary, "payload": describe(told.payload)}
+    for name, outgoing in SERVER_EVENTS.items():
+        found[_id(name)] = {"name": name, "summary": outgoing.summary, "payload": describe(outgoing.payload)}
     return found
 
 
 def _operations() -> dict[str, Any]:
-    """List what the service does: it receives what clients say, and sends what it tells."""
+    """List the operations of the service: it receives the events of clients, and sends its own."""
     channel = {"$ref": CHANNEL}
     received = {
         f"receive{_capital(name)}": {
             "action": "receive",
             "channel": channel,
-            "summary": said.summary,
+            "summary": incoming.summary,
             "messages": [_message(_id(name))],
             "reply": {"channel": channel, "messages": [_message(_id(name) + "Answer")]},
         }
-        for name, said in CLIENT_EVENTS.items()
+        for name, incoming in CLIENT_EVENTS.items()
     }
     sent = {
         f"send{_capital(name)}": {
             "action": "send",
             "channel": channel,
-            "summary": told.summary,
+            "summary": outgoing.summary,
             "messages": [_message(_id(name))],
         }
-        for name, told in SERVER_EVENTS.items()
+        for name, outgoing in SERVER_EVENTS.items()
     }
     return received | sent
 

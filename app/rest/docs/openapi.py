@@ -56,12 +56,12 @@ SECURITY = {
 
 # Each blueprint: what it is about, and who may call it.
 TAGS: dict[str, tuple[str, str | None]] = {
-    "conversations": ("Who talks with whom.", USER),
-    "messages": ("What they say, how others react, and how far they have read.", USER),
+    "conversations": ("Conversations and their participants.", USER),
+    "messages": ("Messages, reactions and read receipts.", USER),
     "users": ("Profiles, which the host application owns.", INTERNAL),
-    "admin": ("What its operators see and do.", INTERNAL),
+    "admin": ("Conversations, statistics and webhooks, for operators of the host application.", INTERNAL),
     "health": ("Whether this process is alive and can serve.", None),
-    "metrics": ("What this process counts and measures.", None),
+    "metrics": ("Metrics of this process.", None),
     "docs": ("This document, that of the socket's events, and a page that shows both.", None),
 }
 

@@ -1,4 +1,4 @@
-"""What leaves as JSON that is ready written, as types: nothing but the two documents is made from them."""
+"""Types of payloads that are sent as ready-made JSON, for the OpenAPI and AsyncAPI documents."""
 
 from typing import Annotated, Any
 
@@ -167,7 +167,7 @@ class ConversationUpdatedEvent(_Event, tag=events.CONVERSATION_UPDATED):
     data: ConversationUpdated
 
 
-# What an `EventView` is: its name tells which.
+# The kinds of an `EventView`, by its name.
 LoggedEvent = (
     MessageNewEvent
     | MessageUpdatedEvent

@@ -8,9 +8,9 @@ from http import HTTPStatus
 from app.config.settings import Settings
 from app.contract import cors
 from app.realtime.engineio.engine import Engine
+from app.realtime.engineio.websocket import WebSocket
 from app.realtime.http.forwarding import ForeignSessions
 from app.realtime.http.requests import MAX_BODY_BYTES, Request, Response, error
-from app.realtime.websocket.connection import WebSocket
 from app.runtime.health import Health
 
 PATH = "/socket.io/"

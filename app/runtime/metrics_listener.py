@@ -1,4 +1,4 @@
-"""A port for those who run the service: its metrics, and the health of a process that has no other port."""
+"""The metrics port: `/metrics`, and health checks of a process that has no other HTTP port."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +15,7 @@ STOP_TIMEOUT = 1.0
 
 @asynccontextmanager
 async def listening(on: socket, registry: CollectorRegistry, health: Health | None = None) -> AsyncIterator[None]:
-    """Serve `/metrics`, and health where there is one to tell, for the length of a block."""
+    """Serve `/metrics`, and health where it is given, for the length of a block."""
 
     async def measured(_: web.Request) -> web.Response:
         return web.Response(body=metrics.exposition(registry), headers={"Content-Type": metrics.CONTENT_TYPE})

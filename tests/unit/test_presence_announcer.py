@@ -8,8 +8,8 @@ import pytest
 
 from app.postgres.transactions import POOL
 from app.presence.changes import PresenceChange, PresenceChanges
-from app.usecases import announcing
-from app.usecases.announcing import PAGE_PARTICIPANTS, Announcer
+from app.usecases import presence_announcer
+from app.usecases.presence_announcer import PAGE_PARTICIPANTS, Announcer
 
 LARGE_GROUP = 100
 MOST = 200
@@ -25,7 +25,7 @@ class World:
         self.heard = {}
         self.pages = []
         self.done = []
-        self.presence = SimpleNamespace(changes=PresenceChanges(), told=self.told)
+        self.presence = SimpleNamespace(changes=PresenceChanges(), announced=self.announced)
         self.settings = SimpleNamespace(large_group=LARGE_GROUP)
         self.outbox = SimpleNamespace(append_presence=self.append)
         self.fanout = SimpleNamespace(tell=self.tell, is_steady=True)
@@ -34,7 +34,7 @@ class World:
         if self.failures:
             raise self.failures.pop()
 
-    async def told(self, changes):
+    async def announced(self, changes):
         self.presence.changes.done(changes)
         self.done += [change.user_id for change in changes]
 
@@ -96,7 +96,7 @@ async def test_two_who_are_in_many_conversations_take_turns(world):
 
 
 async def test_contacts_are_told_once_large_groups_aside_and_no_more_than_there_may_be(world, monkeypatch):
-    monkeypatch.setattr(announcing, "MAX_CONTACTS", MOST)
+    monkeypatch.setattr(presence_announcer, "MAX_CONTACTS", MOST)
     crowd = [f"{number}" for number in range(LARGE_GROUP + 1)]
     friends = [["busy", f"{number}", "friend"] for number in range(MOST + PAGE * 3)]
     found = world(busy=[crowd, *friends])
