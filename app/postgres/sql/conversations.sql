@@ -89,9 +89,9 @@ WITH gone AS (
 DELETE FROM conversations WHERE id = $1
 
 -- name: unread_count
--- The first thousand messages after the cursor settle it, unless some of them are the reader's own or deleted. Then
--- there may be a hundred thousand more of those, so it is counted sender by sender, by an index that has no deleted
--- ones: a lookup for each sender, and a thousand rows at most.
+-- The first thousand messages after the cursor settle it, unless some of them are the reader's own or deleted.
+-- Then there may be a hundred thousand more of those, so it is counted sender by sender, by an index that has no
+-- deleted ones: a lookup for each sender, and a thousand rows at most.
 (
     SELECT CASE WHEN seen < 1000 OR unread = 1000 THEN unread ELSE (
         SELECT count(*) FROM (
@@ -132,8 +132,9 @@ DELETE FROM conversations WHERE id = $1
 )
 
 -- name: shown_conversations
--- What is shown of the conversations in `me`. OFFSET 0, here and below, has a table looked up row by row: the planner
--- does not know how few they are, and would read all of it. The reactions are those of `message_with_reactions`.
+-- What is shown of the conversations in `me`. OFFSET 0, here and below, has a table looked up row by row: the
+-- planner does not know how few they are, and would read all of it. The reactions are those of
+-- `message_with_reactions`.
 SELECT c.id, c.type, c.title, c.metadata, c.created_by, c.owner_id, c.created_at, c.updated_at,
     me.last_seq, me.activity_at,
     (SELECT count(*) FROM participants WHERE conversation_id = c.id) AS participant_count,
@@ -187,8 +188,8 @@ WITH me AS MATERIALIZED (
 {shown_conversations}
 
 -- name: all_conversations
--- A page of conversations by id, as nobody in particular sees them: all is read. It and the next three differ in their
--- condition, because one that may be there or not is one that no index serves.
+-- A page of conversations by id, as nobody in particular sees them: all is read. It and the next three differ in
+-- their condition, because one that may be there or not is one that no index serves.
 WITH me AS MATERIALIZED (
     SELECT c.id AS conversation_id, ''::varchar AS user_id, h.last_seq AS last_read_seq, h.last_seq,
            h.last_message_seq, h.activity_at

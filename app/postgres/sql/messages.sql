@@ -4,8 +4,8 @@ SELECT seq FROM messages WHERE id = $2 AND conversation_id = $1
 -- name: sent_messages
 -- Many sends in one statement: seq, membership, message and webhook of each. This and the next two are parts of
 -- `send_messages` and `send_messages_waiting`, whose `head` locks the heads in one order before the membership is
--- read. The membership is locked as well, because a removal that commits meanwhile must be seen: a locked row is read
--- anew. Each refuses a deleted user too, by when the token was issued.
+-- read. The membership is locked as well, because a removal that commits meanwhile must be seen: a locked row is
+-- read anew. Each refuses a deleted user too, by when the token was issued.
 moment AS MATERIALIZED (
     SELECT clock_timestamp() AS at FROM (SELECT count(*) FROM head) locked
 ), accepted AS MATERIALIZED (
@@ -25,7 +25,8 @@ moment AS MATERIALIZED (
 
 -- name: sent_before
 -- A message that was sent before under the same id gives nothing, so that only two of one moment meet the unique
--- index. OFFSET 0 has it looked up one by one: of tables that were empty a moment ago the planner would read the whole.
+-- index. OFFSET 0 has it looked up one by one: of tables that were empty a moment ago the planner would read the
+-- whole.
 EXISTS (
               SELECT 1 FROM messages m
               WHERE m.conversation_id = input.conversation_id AND m.sender_id = input.sender_id
@@ -51,8 +52,8 @@ numbered AS (
 )
 
 -- name: send_messages
--- Nobody's head is waited for: what is busy, or hidden, is left out and takes `send_messages_waiting`, because one slow
--- conversation must not hold up all others. Gives what was stored, by its place among the values, and the
+-- Nobody's head is waited for: what is busy, or hidden, is left out and takes `send_messages_waiting`, because one
+-- slow conversation must not hold up all others. Gives what was stored, by its place among the values, and the
 -- conversations whose heads were free. Only those senders are asked of whom it is worth the call.
 WITH head AS MATERIALIZED (
     SELECT conversation_id, last_seq, last_message_seq, is_hidden FROM conversation_heads
@@ -72,10 +73,10 @@ UNION ALL
 SELECT NULL, conversation_id, NULL, NULL, NULL FROM head
 
 -- name: send_messages_waiting
--- The same for one conversation whose head is waited for: `is_refused` reads what is there when it is called, so that
--- a deletion during the wait is seen. Whoever has hidden the conversation is shown it again by the first message. FOR
--- KEY SHARE would not see a hiding that commits meanwhile, so `pair` is read anew; and only where a direct
--- conversation was hidden.
+-- The same for one conversation whose head is waited for: `is_refused` reads what is there when it is called, so
+-- that a deletion during the wait is seen. Whoever has hidden the conversation is shown it again by the first
+-- message. FOR KEY SHARE would not see a hiding that commits meanwhile, so `pair` is read anew; and only where a
+-- direct conversation was hidden.
 WITH head AS MATERIALIZED (
     SELECT conversation_id, last_seq, last_message_seq, is_hidden FROM conversation_heads
     WHERE conversation_id = ANY($2::uuid[])

@@ -2,8 +2,8 @@
 SELECT id FROM users WHERE id = ANY($1::text[]) AND deleted_at IS NOT NULL
 
 -- name: lock_users
--- By advisory locks, since there is no row of who was never synced. All are taken in one order, after the head of a
--- conversation; a deletion takes one alone, and no head with it.
+-- By advisory locks, since there is no row of who was never synced. All are taken in one order, after the head of
+-- a conversation; a deletion takes one alone, and no head with it.
 SELECT pg_advisory_xact_lock_shared(key)
 FROM (
     SELECT DISTINCT hashtextextended(user_id, 0) AS key FROM unnest($1::text[]) AS person (user_id) ORDER BY key
@@ -30,8 +30,8 @@ SET display_name = EXCLUDED.display_name, avatar_url = EXCLUDED.avatar_url, meta
 SELECT * FROM users WHERE id = $1 AND deleted_at IS NULL
 
 -- name: delete_user
--- The profile goes; that there was one is kept, so that old tokens stay refused. The time is that of the statement:
--- whoever was let into a group while the transaction waited for its lock came before.
+-- The profile goes; that there was one is kept, so that old tokens stay refused. The time is that of the
+-- statement: whoever was let into a group while the transaction waited for its lock came before.
 WITH moment AS (
     SELECT statement_timestamp() AS at
 ), noticed AS (

@@ -20,8 +20,8 @@ id, event, state, attempts, last_status_code, last_error, created_at, delivered_
 CASE WHEN state IN ('new', 'due') THEN due_at END AS due_at
 
 -- name: list_webhooks
--- Two walks along the index of state and id. Compared and sorted by both, because with `state = $1` a plan that knows
--- no values walks along the ids of all instead, past a million that were delivered.
+-- Two walks along the index of state and id. Compared and sorted by both, because with `state = $1` a plan that
+-- knows no values walks along the ids of all instead, past a million that were delivered.
 SELECT * FROM (
     (SELECT {shown_webhook} FROM webhooks WHERE (state, id) > ($1, $3) AND state <= $1 ORDER BY state, id LIMIT $4)
     UNION ALL

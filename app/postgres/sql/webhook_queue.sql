@@ -1,6 +1,6 @@
 -- name: webhook_backlog
--- How much waits, counted up to a bound, and for how long the oldest has been due. What was never tried is due from
--- the moment it was written, and in the order of the ids.
+-- How much waits, counted up to a bound, and for how long the oldest has been due. What was never tried is due
+-- from the moment it was written, and in the order of the ids.
 SELECT (
            SELECT count(*) FROM (SELECT 1 FROM webhooks WHERE state IN ('new', 'due') LIMIT 100000) counted
        ) AS pending,
@@ -34,9 +34,9 @@ w.id, w.event, w.conversation_id, w.seq, w.user_id, w.message_id, w.data, w.trac
     w.expires_at, w.step, w.lease
 
 -- name: claim_lanes
--- From lane to lane by the index, so that a conversation with a million rows costs what one with a single row does.
--- The first row is locked and looked at anew: who was faster has its lease there. Of the rows behind it those are
--- claimed that are free, up to the first that is not: what comes after that would overtake it.
+-- From lane to lane by the index, so that a conversation with a million rows costs what one with a single row
+-- does. The first row is locked and looked at anew: who was faster has its lease there. Of the rows behind it
+-- those are claimed that are free, up to the first that is not: what comes after that would overtake it.
 WITH RECURSIVE firsts AS (
     (
         SELECT id, conversation_id, due_at FROM webhooks
@@ -75,9 +75,9 @@ WITH RECURSIVE firsts AS (
 SELECT * FROM claimed ORDER BY conversation_id, seq
 
 -- name: claim_due
--- What hangs for one conversation must not take the place of all others: few of each at a time, and where it fills all
--- that is looked at, the next claim looks behind it. What it looks at is bounded before anything is left out. The pair
--- is for the planner: it takes a range between two times for a short one, and would read and sort it all.
+-- What hangs for one conversation must not take the place of all others: few of each at a time, and where it fills
+-- all that is looked at, the next claim looks behind it. What it looks at is bounded before anything is left out.
+-- The pair is for the planner: it takes a range between two times for a short one, and would read and sort it all.
 WITH looked_at AS MATERIALIZED (
     SELECT id, due_at, expires_at, conversation_id,
            CASE WHEN conversation_id IS NULL THEN user_id END AS presence_of

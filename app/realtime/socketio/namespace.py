@@ -96,7 +96,7 @@ class Socket:
     def expel(self, until: int, deleted_at: float) -> None:
         # A token that was shown before is no younger, though the clock of the master was ahead.
         if revocation.is_refused(self.actor.issued_second, until) or self._authorized_at < deleted_at:
-            self.end(Unauthorized("The user was deleted"))
+            self.end(revocation.refused())
 
     def evict(self) -> None:
         self.end(Conflict("Another socket of yours was opened, and this is the oldest of too many"))
