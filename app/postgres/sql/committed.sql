@@ -1,4 +1,5 @@
 -- name: snapshot
+-- What a pod has seen when it starts: all that is committed by now.
 SELECT pg_current_snapshot()::text AS snapshot
 
 -- name: committed_since

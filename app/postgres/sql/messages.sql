@@ -1,6 +1,3 @@
--- name: seq_of_message
-SELECT seq FROM messages WHERE id = $2 AND conversation_id = $1
-
 -- name: sent_messages
 -- Many sends in one statement: seq, membership, message and webhook of each. This and the next two are parts of
 -- `send_messages` and `send_messages_waiting`, whose `head` locks the heads in one order before the membership is
@@ -104,6 +101,7 @@ UNION ALL
 SELECT NULL, conversation_id, NULL, NULL, NULL FROM head
 
 -- name: edit_message
+-- Under the lock of the head; whether it may be edited was read under the same lock.
 UPDATE messages SET content = $2, updated_at = $3 WHERE id = $1
 
 -- name: delete_message
@@ -128,15 +126,22 @@ SELECT m.*, (
         ) AS grouped
     ) AS reactions FROM messages m
 
--- name: history_backward
-{message_with_reactions} WHERE m.conversation_id = $2 AND m.seq < $3 ORDER BY m.seq DESC LIMIT $4
-
--- name: history_forward
-{message_with_reactions} WHERE m.conversation_id = $2 AND m.seq > $3 ORDER BY m.seq LIMIT $4
-
 -- name: get_message
+-- By its id alone: who may see it is asked of its conversation.
 {message_with_reactions} WHERE m.id = $2
 
 -- name: message_sent_as
 -- The other half of a repeated send: what the same sender sent first under that id.
 {message_with_reactions} WHERE m.conversation_id = $2 AND m.sender_id = $1 AND m.client_message_id = $3
+
+-- name: history_backward
+-- By the index of conversation and seq, from the newest or from a cursor.
+{message_with_reactions} WHERE m.conversation_id = $2 AND m.seq < $3 ORDER BY m.seq DESC LIMIT $4
+
+-- name: history_forward
+-- The same, from a cursor towards the newest.
+{message_with_reactions} WHERE m.conversation_id = $2 AND m.seq > $3 ORDER BY m.seq LIMIT $4
+
+-- name: seq_of_message
+-- Only in its own conversation: a message of another one is no place in this history.
+SELECT seq FROM messages WHERE id = $2 AND conversation_id = $1

@@ -1,4 +1,5 @@
 -- name: append_webhooks
+-- In the transaction of the change: a webhook is committed with it or not at all.
 INSERT INTO webhooks (id, conversation_id, event, seq, user_id, message_id, data, created_at, traceparent)
 SELECT added.id, $1, added.event, added.seq, added.user_id, added.message_id, added.data::jsonb,
        added.created_at, $9

@@ -7,6 +7,7 @@ SELECT (SELECT count(*) FROM (SELECT 1 FROM users WHERE deleted_at IS NULL LIMIT
        (SELECT count(*) FROM (SELECT 1 FROM webhooks WHERE state = 'dead' LIMIT $1) counted) AS dead
 
 -- name: estimated_counts
+-- What the planner knows of the tables: cheap however large they are.
 SELECT relname AS name, reltuples::bigint AS count FROM pg_class
 WHERE oid IN ('users'::regclass, 'conversations'::regclass, 'messages'::regclass)
 
