@@ -7,8 +7,9 @@ open ── CONNECT ──▶ connecting ──▶ connected ── DISCONNECT �
 
 import logging
 
-from app.realtime.engineio.engine import MAX_MESSAGE_BYTES, Engine
+from app.realtime.engineio.engine import Engine
 from app.realtime.engineio.session import Session
+from app.realtime.http.session_ids import SessionIds
 from app.realtime.socketio.namespace import ChatNamespace, Socket
 from app.realtime.socketio.packets import (
     ROOT,
@@ -33,20 +34,17 @@ _log = logging.getLogger(__name__)
 class SocketIO:
     """What clients say, packet by packet; a client without a socket may only ask for one."""
 
-    def __init__(self, deps: Deps, supervisor: Supervisor) -> None:
+    def __init__(self, deps: Deps, supervisor: Supervisor, session_ids: SessionIds, max_anonymous: int) -> None:
         self._max_packet_bytes = deps.settings.max_body_bytes
         self.namespace = ChatNamespace(deps, supervisor)
         self.eio = Engine(
             self,
-            # A driver that needs nothing else: `Engine` takes its place.
-            async_mode="asgi",
-            # The gate decides about origins, for health checks as well.
-            cors_allowed_origins=[],
-            max_http_buffer_size=MAX_MESSAGE_BYTES,
-            http_compression=False,
-            # The heartbeat does that.
-            monitor_clients=False,
-            logger=False,
+            supervisor,
+            session_ids,
+            self.namespace.sockets,
+            max_unsent_bytes=deps.settings.max_unsent_bytes,
+            max_clients=deps.settings.max_sockets,
+            max_anonymous=max_anonymous,
         )
         # Whose clients have asked for a socket and are not answered yet.
         self._connecting: set[Session] = set()
