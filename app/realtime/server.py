@@ -1,4 +1,4 @@
-"""The socket listener: Socket.IO and a health check, and nothing else."""
+"""The socket listener: start, drain and stop of Socket.IO and its health check."""
 
 import asyncio
 import logging

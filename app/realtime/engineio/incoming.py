@@ -1,4 +1,4 @@
-"""What comes in on a session, over polling or a WebSocket: as fast as it is handled, and no faster.
+"""Messages that come in on a session, over polling or a WebSocket: read no faster than they are handled.
 
     taken ──▶ handled in this tick
       └──▶ waiting in the inbox ── too much of it ──▶ held: nothing more is read ── all is handled ──▶ taken
