@@ -8,9 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from app.config.types import Secret
-from app.realtime.engineio.anonymous import Anonymous
 from app.realtime.engineio.engine import MAX_MESSAGE_BYTES, Engine
-from app.realtime.engineio.heartbeat import Heartbeat
 from app.realtime.engineio.session import Session
 from app.realtime.engineio.websocket import WebSocket
 from app.realtime.http.connection import HttpProtocol
@@ -40,12 +38,15 @@ def new_engine(supervisor: Supervisor) -> Engine:
     receiver = SimpleNamespace(
         take_now=lambda *_: False, clip=lambda message: message, acknowledgement=acknowledgement
     )
-    made = Engine(receiver, async_mode="asgi", cors_allowed_origins=[], max_http_buffer_size=MAX_MESSAGE_BYTES)
-    made.supervisor = supervisor
-    made.session_ids = SessionIds("pod", Secret("secret"))
-    made.max_unsent_bytes = 8 << 20
-    made.heartbeat = Heartbeat()
-    made.anonymous = Anonymous(made.sockets, (), 10_000, 10_000, supervisor)
+    made = Engine(
+        receiver,
+        supervisor,
+        SessionIds("pod", Secret("secret")),
+        (),
+        max_unsent_bytes=8 << 20,
+        max_clients=10_000,
+        max_anonymous=10_000,
+    )
 
     async def echo(session: Session, message: str | bytes) -> None:
         said = message if isinstance(message, str) else digest(message)

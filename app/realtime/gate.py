@@ -1,4 +1,4 @@
-"""Who answers a request: Engine.IO here, the pod that holds its session, the health check, or nobody."""
+"""The gate of the socket listener: path, origin and capacity checks; then a session here, or on another pod."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class SocketGate:
-    """Lets in who may come in, and answers the others."""
+    """Decides about each request and upgrade of the socket listener."""
 
     def __init__(self, settings: Settings, health: Health, engine: Engine, foreign: ForeignSessions) -> None:
         self._settings = settings

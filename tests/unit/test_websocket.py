@@ -9,9 +9,7 @@ from echoing import frame
 from pods import until
 
 from app.config.types import Secret
-from app.realtime.engineio.anonymous import Anonymous
 from app.realtime.engineio.engine import Engine
-from app.realtime.engineio.heartbeat import Heartbeat
 from app.realtime.engineio.inbox import MAX_WAITING, MAX_WAITING_BYTES
 from app.realtime.engineio.incoming import MAX_FIRST_BYTES, MAX_TURN, NotEngineIOError
 from app.realtime.engineio.session import Session
@@ -77,12 +75,15 @@ async def engine():
         receiver = SimpleNamespace(
             take_now=lambda *_: False, clip=lambda message: message, acknowledgement=acknowledgement
         )
-        made = Engine(receiver, async_mode="asgi", ping_interval=25, ping_timeout=20)
-        made.supervisor = supervisor
-        made.session_ids = SessionIds("pod", Secret("secret"))
-        made.max_unsent_bytes = 1 << 20
-        made.heartbeat = Heartbeat()
-        made.anonymous = Anonymous(made.sockets, (), 10, 10, made.supervisor)
+        made = Engine(
+            receiver,
+            supervisor,
+            SessionIds("pod", Secret("secret")),
+            (),
+            max_unsent_bytes=1 << 20,
+            max_clients=10,
+            max_anonymous=10,
+        )
         made.handled = []
         made.gate = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""What a client sent, handled in order, and the acknowledgements, in the same order.
+"""The inbox of a session: messages are handled in order, and acknowledged in the same order.
 
 put ──▶ waiting ── its turn ──▶ handled ──▶ acknowledged
                                    └── handed to the writer: the next one's turn ──▶ acknowledged

@@ -1,4 +1,4 @@
-"""The default namespace: sockets come and go, and each event of theirs becomes one call of a use-case."""
+"""The default namespace of Socket.IO: connect, disconnect, events, token expiry, sockets that are closed."""
 
 import asyncio
 import secrets
