@@ -74,7 +74,7 @@ class RateLimits:
 
     def check_soon(self, action: Action, user_id: str, callback: Callable[[Exception | None], None]) -> None:
         """Count an action; `callback` is called once, in the order of the calls, with what `check` would raise."""
-        if not self._rates[action].burst:
+        if not self._rates[action].burst or IS_AGAIN.get():
             callback(None)
             return
         check = self._check(action, user_id)
@@ -87,7 +87,7 @@ class RateLimits:
             else:
                 callback(None)
 
-        self._wait.submit(check).add_done_callback(on_counted)
+        self._wait(check).add_done_callback(on_counted)
 
     def _counted(self, check: _Check, answer: asyncio.Future[float]) -> float:
         try:

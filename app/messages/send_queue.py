@@ -1,6 +1,6 @@
 """The send queue: messages that arrive while a statement is under way go together in the next one.
 
-    put ──▶ FIFO of its conversation ──▶ ready ──▶ batch ── committed ──▶ answered, in the order of `seq`
+    submit ──▶ FIFO of its conversation ──▶ ready ──▶ batch ── committed ──▶ answered, in the order of `seq`
                                                      │ the head is locked, or the conversation hidden
                                                      ▼
                                                     held ──▶ a statement of its own, which waits for the head
@@ -77,7 +77,7 @@ class SendQueue:
         finally:
             self._close()
 
-    def put(self, submission: Submission) -> None:
+    def submit(self, submission: Submission) -> None:
         """Have a message stored soon; those of one conversation are stored in the order of these calls.
 
         Raises ServiceUnavailable where too much is unanswered, or all ends.

@@ -55,10 +55,12 @@ class Batcher(Generic[Q, A]):
         """Whether a batch is under way, or items wait."""
         return self._task is not None
 
-    def __call__(self, item: Q) -> Awaitable[A]:
-        """Submit an item, recorded in the trace; raises what its batch raised."""
+    def __call__(self, item: Q) -> asyncio.Future[A]:
+        """Submit an item, recorded in the trace of the caller."""
         result = self.submit(item)
-        return self._recorded(item, result) if self._is_traced else result
+        if self._is_traced:
+            self._record(item, result)
+        return result
 
     def submit(self, item: Q) -> asyncio.Future[A]:
         """Submit an item without a trace; results come in the order of the items."""
@@ -73,9 +75,17 @@ class Batcher(Generic[Q, A]):
             self._task.add_done_callback(self._on_end)
         return result
 
-    async def _recorded(self, item: Q, result: asyncio.Future[A]) -> A:
-        with self._span(item):
-            return await result
+    def _record(self, item: Q, result: asyncio.Future[A]) -> None:
+        """Record an item until it has its result; the span is entered and left in the same context."""
+        context = contextvars.copy_context()
+        span = self._span(item)
+        context.run(span.__enter__)
+
+        def leave(result: asyncio.Future[A]) -> None:
+            error = asyncio.CancelledError() if result.cancelled() else result.exception()
+            span.__exit__(None if error is None else type(error), error, None)
+
+        result.add_done_callback(leave, context=context)
 
     async def _work(self) -> None:
         task = self._task

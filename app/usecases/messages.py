@@ -1,4 +1,4 @@
-"""What people say."""
+"""Use cases of messages: send, edit, delete, list."""
 
 import asyncio
 import hashlib
@@ -32,88 +32,101 @@ EDIT = statement("edit_message")
 DELETE = statement("delete_message")
 NOW = statement("database_time")
 
-# Learns once of a message as JSON, or of an error, or of neither: then it was not stored, and `find` tells why.
-Observer = Callable[[Raw | None, Exception | None], None]
-
 
 async def send_message(deps: Deps, actor: Actor, conversation_id: UUID, command: SendMessage) -> tuple[Raw, bool]:
-    """Store a message and announce it; True where it is new, False where it was sent before under the same id.
+    """Send a message; gives it as JSON, and False where it was sent before under the same id.
 
-    Gives it as JSON. Raises ValidationFailed, Forbidden, NotFound, and Conflict where that id was used for another
-    message.
+    Raises ValidationFailed, Unauthorized, Forbidden, NotFound, RateLimited, ServiceUnavailable, and Conflict where
+    that id was used for another message. Whoever is cancelled abandons the message.
     """
-    await admit_sender(deps, actor)
-    outgoing = Outgoing(deps, actor, conversation_id, command)
-    done = outgoing.sent()
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def observe(_: OutgoingMessage) -> None:
+        if not done.done():
+            done.set_result(None)
+
+    outgoing = submit_message(deps, actor, conversation_id, command, observe)
     try:
-        sent = await done
+        await done
     except BaseException:
         outgoing.abandon()
         raise
-    return (await outgoing.find(), False) if sent is None else (sent, True)
+    if outgoing.error is not None:
+        raise outgoing.error
+    return (await outgoing.find(), False) if outgoing.view is None else (outgoing.view, True)
 
 
-async def admit_sender(deps: Deps, actor: Actor) -> None:
-    """Let somebody send a message now; raises Forbidden and RateLimited."""
-    policy.require_write(actor)
-    await deps.limits.check(Action.SEND, actor.user_id)
+def submit_message(
+    deps: Deps, actor: Actor, conversation_id: UUID, command: SendMessage, observer: "Observer"
+) -> "OutgoingMessage":
+    """Send a message in the background, without a task; those of one sender are submitted in the order of calls.
 
-
-def admit_soon(deps: Deps, actor: Actor, told: Callable[[Exception | None], None]) -> None:
-    """Let somebody send a message; `told` is called once, in the order of the calls, with what forbids it."""
+    `observer` is called once with the outcome, maybe before this returns; not for a message that was abandoned and
+    is not stored.
+    """
+    outgoing = OutgoingMessage(deps, actor, conversation_id, command, observer)
     try:
         policy.require_write(actor)
     except Forbidden as error:
-        told(error)
+        outgoing.fail(error)
     else:
-        deps.limits.check_soon(Action.SEND, actor.user_id, told)
+        deps.limits.check_soon(Action.SEND, actor.user_id, outgoing.on_counted)
+    return outgoing
 
 
-class Outgoing(Submission):
-    """A message that is about to be sent by somebody who was admitted; raises ValidationFailed."""
+class OutgoingMessage(Submission):
+    """A message on its way from its sender to the conversation; its outcome is told once, to one observer.
 
-    __slots__ = ("_actor", "_deps", "_observer")
+    counted ──▶ checked ──▶ in the send queue ──▶ stored: announced, and `view` is set
+       │           │                  ├──▶ not stored: `find` gives the first message of its id, or raises why
+       └───────────┴──────────────────┴──▶ failed: `error` is set
+    """
 
-    def __init__(self, deps: Deps, actor: Actor, conversation_id: UUID, command: SendMessage) -> None:
-        policy.check_message(deps.settings, command)
+    __slots__ = ("_actor", "_command", "_deps", "_observer", "error", "view")
+
+    def __init__(
+        self, deps: Deps, actor: Actor, conversation_id: UUID, command: SendMessage, observer: "Observer"
+    ) -> None:
         super().__init__(_new_message(actor, conversation_id, command))
         self._deps = deps
         self._actor = actor
-
-    def submit(self, observer: Observer) -> None:
-        """Have it stored and announced; raises ServiceUnavailable where too many wait.
-
-        Of one conversation messages are stored in the order of these calls. One that was abandoned is announced
-        where it is stored all the same, and else comes to nothing.
-        """
+        self._command = command
         self._observer = observer
-        self._deps.send_queue.put(self)
+        # JSON, encoded once for the sender and for all others.
+        self.view: Raw | None = None
+        self.error: Exception | None = None
+
+    def on_counted(self, error: Exception | None) -> None:
+        """Go on once the rate limit has counted it, or end with its refusal."""
+        if self.is_abandoned:
+            return
+        if error is None:
+            try:
+                policy.check_message(self._deps.settings, self._command)
+                self._deps.send_queue.submit(self)
+            except Exception as failure:  # noqa: BLE001 - it is the sender's
+                error = failure
+        if error is not None:
+            self.fail(error)
 
     def answer(self, stored: Stored | None, error: Exception | None) -> None:
-        sent = None
-        try:
-            sent = None if stored is None else self.announce(stored)
-        except Exception as failure:  # noqa: BLE001 - the sender is told
-            error = failure
-        self._observer(sent, None if error is None else database.unavailable(error))
+        """Announce it where it is stored, and tell the observer."""
+        if stored is not None:
+            try:
+                self.view = self._announce(stored)
+            except Exception as failure:  # noqa: BLE001 - it is the sender's
+                error = failure
+        if error is not None:
+            self.error = database.unavailable(error)
+        self._observer(self)
 
-    def sent(self) -> asyncio.Future[Raw | None]:
-        """Have it stored and announced, as `submit` does; gives None where it was not stored now."""
-        done: asyncio.Future[Raw | None] = asyncio.get_running_loop().create_future()
+    def fail(self, error: Exception) -> None:
+        """End a message that was not submitted."""
+        self.error = error
+        self._observer(self)
 
-        def observe(sent: Raw | None, error: Exception | None) -> None:
-            if done.done():
-                return
-            if error is None:
-                done.set_result(sent)
-            else:
-                done.set_exception(error)
-
-        self.submit(observe)
-        return done
-
-    def announce(self, stored: Stored) -> Raw:
-        """Tell of a message that is committed; what ends a hiding is preceded by `conversation:new`."""
+    def _announce(self, stored: Stored) -> Raw:
+        """Announce a committed message; one that ends a hiding comes after its `conversation:new`."""
         new = self.message
         change = events.message_new(new.conversation_id, views.sent_message(new, stored))
         if stored.is_revealing:
@@ -121,14 +134,16 @@ class Outgoing(Submission):
         else:
             self._deps.fanout.announce(change, new.traceparent)
         self._deps.outbox.wake()
-        # Written once, for the sender as for all others.
         return Raw(change.event.data)
 
     async def find(self) -> Raw:
-        """Give what was sent before under the same id; raises what this was refused for."""
+        """Give the message that was sent before under the same id; raises why this one was not stored."""
         await revocation.require_valid(self._actor)
         await require_participant(self.message.conversation_id, self._actor)
         return Raw(encode(views.message(await _first_of_its_id(self.message))))
+
+
+Observer = Callable[[OutgoingMessage], None]
 
 
 def _new_message(actor: Actor, conversation_id: UUID, command: SendMessage) -> NewMessage:

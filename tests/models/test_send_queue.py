@@ -235,7 +235,7 @@ class Sending(RuleBasedStateMachine):
         waiting = [other for other in self.sent if not other.is_answered]
         weight = sum(other.weight for other in waiting) + sent.weight
         try:
-            self.queue.put(sent)
+            self.queue.submit(sent)
         except ServiceUnavailable:
             is_full = len(waiting) >= LIMITS["MAX_WAITING"] or weight > LIMITS["MAX_WAITING_BYTES"]
             assert is_full or not self.queue._is_open, "refused for nothing"

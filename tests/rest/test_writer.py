@@ -53,7 +53,7 @@ class Sends:
 
     def submit(self, message, on_stored):
         sent = Sent(message, on_stored)
-        self.queue.put(sent)
+        self.queue.submit(sent)
         return sent.done
 
 
@@ -186,7 +186,7 @@ async def test_what_is_given_up_before_its_turn_is_not_written(sends, user, othe
             sent = Sent(
                 message(held, anna.user_id, text), lambda stored, text=text: told.append((text, stored.seq))
             )
-            sends.queue.put(sent)
+            sends.queue.submit(sent)
             if text == "given up":
                 sent.abandon()
     assert await begun == 2

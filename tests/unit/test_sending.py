@@ -24,7 +24,7 @@ class Speaker:
     def __init__(self):
         self.actor = Actor("anna", can_read=True, can_write=True, expires_at=0, issued_at=1.0)
         self.typing = SimpleNamespace(stop=lambda _: None)
-        self.speaks_in = None
+        self.last_sent_to = None
         self.acknowledged, self.failed = [], []
         self.inbox = Inbox(lambda frame: self.acknowledged.append(frame.packet), acknowledgement)
 
@@ -40,11 +40,11 @@ class Speaker:
 async def say(monkeypatch):
     """Say something that is late at once; gives what waits in the queue, and who said it."""
     monkeypatch.setattr(sending, "DEADLINE", 0.0)
-    monkeypatch.setattr(sending, "LOOK_INTERVAL", 0.01)
+    monkeypatch.setattr(sending, "CHECK_INTERVAL", 0.01)
     waiting, announced = [], []
     deps = SimpleNamespace(
         settings=Settings.read(environment("postgresql://127.0.0.1/chat", "redis://127.0.0.1")),
-        send_queue=SimpleNamespace(put=waiting.append),
+        send_queue=SimpleNamespace(submit=waiting.append),
         database=SimpleNamespace(is_away=False),
         limits=SimpleNamespace(check_soon=lambda *given: given[-1](None)),
         fanout=SimpleNamespace(announce=lambda change, _: announced.append(change.seq)),

@@ -68,8 +68,8 @@ class Socket:
         "attachments",
         "deps",
         "ending",
+        "last_sent_to",
         "link",
-        "speaks_in",
         "typing",
         "user_id",
     )
@@ -83,7 +83,7 @@ class Socket:
         self.typing = Typing(deps, actor)
         self._authorized_at = time.time()
         self._expiry: asyncio.TimerHandle | None = None
-        self.speaks_in: UUID | None = None
+        self.last_sent_to: UUID | None = None
         # An event whose binary attachments are still to come.
         self.attachments: Attachments | None = None
         # Why it must end, where that was told before its client was let in.

@@ -140,7 +140,7 @@ class SocketIO:
         await self.namespace.on_client_event(socket, MalformedEvent(), (), "")
 
     def take_now(self, session: Session, packet: str | bytes) -> bool:
-        """Submit a message to the send queue in this tick; False for another packet, or where it must be awaited."""
+        """Submit a message to the send queue in this tick; False for other packets, or where it must wait."""
         socket, sending = session.socket, self.namespace.sending
         if socket is None or not sending.may_be_at_once:
             return False

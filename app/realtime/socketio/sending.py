@@ -1,13 +1,13 @@
-"""What sockets say, from the packet to its acknowledgement: put into the send queue, and answered from there.
+"""Sending messages over sockets: from the packet to its acknowledgement.
 
-A message is put there in the tick in which it came, or in which its limit was counted, without a task; traces want
-one. The queue keeps the order within a conversation; who speaks in another one waits for what they said before.
+A message is submitted in the tick in which it came, without a task; with tracing on it has a task and a span. The
+send queue keeps the order within a conversation; a message to another conversation waits for the acknowledgements
+of those before it.
 """
 
 import asyncio
 import time
 from collections import deque
-from functools import partial
 from typing import Protocol
 from uuid import UUID
 
@@ -15,161 +15,151 @@ from msgspec import Raw
 
 from app.contract import events, ids
 from app.contract.codec import decode
-from app.contract.errors import ServiceUnavailable
+from app.contract.errors import NotFound, ServiceUnavailable
 from app.contract.schemas import SocketSendMessage
 from app.identity.actor import Actor
 from app.observability import tracing
-from app.postgres.database import DEADLINE
+from app.postgres.database import DEADLINE, Database
 from app.realtime.engineio.inbox import Inbox, Reply
 from app.runtime.supervisor import Supervisor
 from app.usecases import messages
 from app.usecases.deps import Deps
+from app.usecases.messages import OutgoingMessage
 from app.usecases.typing import Typing
 
-# How often it is looked whether the queue takes too long.
-LOOK_INTERVAL = 0.5
+# Seconds between two looks for messages that are not acknowledged within the deadline.
+CHECK_INTERVAL = 0.5
 _ANSWER = f"answer {events.MESSAGE_SEND}"
 
 
-class Speaker(Protocol):
+class Sender(Protocol):
     """The socket on which a message came."""
 
     actor: Actor
     typing: Typing
-    # The conversation in which it spoke last.
-    speaks_in: UUID | None
+    # The conversation of its last message.
+    last_sent_to: UUID | None
 
     @property
     def inbox(self) -> Inbox:
-        """What came on it, and what it is still to be told."""
+        """Its received messages, and the acknowledgements that are to come."""
 
     def succeed(self, event: str) -> None:
-        """Count an event that came to its end."""
+        """Count an event that was handled."""
 
     def fail(self, event: str, error: Exception) -> bytes:
-        """Tell that an event failed; gives its acknowledgement, as JSON."""
+        """Report that an event failed; gives its acknowledgement, as JSON."""
 
 
 class PendingReply(Reply):
-    """The reply to a message that is still to be stored."""
+    """The acknowledgement of a message that is on its way: it observes the outcome."""
 
-    __slots__ = ("outgoing",)
+    __slots__ = ("_database", "_inbox", "_sender", "_supervisor", "outgoing")
 
-    # None once it is answered: what was said need not be kept.
-    outgoing: messages.Outgoing | None
+    def __init__(
+        self, number: str, sender: Sender, inbox: Inbox, database: Database, supervisor: Supervisor
+    ) -> None:
+        super().__init__(number)
+        self._sender = sender
+        self._inbox = inbox
+        self._database = database
+        self._supervisor = supervisor
+        # None once it is acknowledged: the message need not be kept.
+        self.outgoing: OutgoingMessage | None = None
+
+    def on_outcome(self, outgoing: OutgoingMessage) -> None:
+        """Acknowledge a message, unless it is past its deadline and was."""
+        if outgoing.view is not None:
+            self._acknowledge(outgoing.view)
+        elif outgoing.error is None:
+            self._supervisor.once("look up a message that was not stored", self._find(outgoing))
+        elif self.answer is None:
+            with tracing.follow(_ANSWER, "internal", (outgoing.message.traceparent,)):
+                self._fail(outgoing.error)
+
+    async def _find(self, outgoing: OutgoingMessage) -> None:
+        with tracing.follow(_ANSWER, "internal", (outgoing.message.traceparent,)):
+            try:
+                async with self._database.deadline():
+                    found = await outgoing.find()
+            except Exception as error:  # noqa: BLE001 - `fail` logs it, and reports it to the client
+                self._fail(error)
+            else:
+                self._acknowledge(found)
+
+    def give_up(self) -> None:
+        """Abandon the message: it is not stored, unless a statement has begun."""
+        if self.outgoing is not None and self.answer is None:
+            self.outgoing.abandon()
+            self._fail(ServiceUnavailable())
+
+    def _acknowledge(self, message: Raw) -> None:
+        if self.answer is None:
+            self.outgoing = None
+            self._sender.succeed(events.MESSAGE_SEND)
+            self._inbox.answer(self, b'{"ok":true,"message":%b}' % bytes(message))
+
+    def _fail(self, error: Exception) -> None:
+        if self.answer is None:
+            self.outgoing = None
+            self._inbox.answer(self, self._sender.fail(events.MESSAGE_SEND, error))
 
 
 class Sending:
-    """The messages of this pod's sockets."""
+    """The messages that sockets of this pod send."""
 
     def __init__(self, deps: Deps, supervisor: Supervisor) -> None:
         self._deps = deps
         self._supervisor = supervisor
         self._is_traced = tracing.is_on()
-        # What is not acknowledged yet, by the time at which it is late.
-        self._under_way: deque[tuple[float, Speaker, PendingReply]] = deque()
+        # What is not acknowledged yet, with its deadline by the monotonic clock.
+        self._pending: deque[tuple[float, PendingReply]] = deque()
         supervisor.loop("late answers", self._give_up_forever)
 
     @property
     def may_be_at_once(self) -> bool:
-        """Whether messages may go their way without a task: nobody is told first, and PostgreSQL is there."""
+        """Whether messages may be submitted without a task: tracing is off, and PostgreSQL is there."""
         return not self._is_traced and not self._deps.database.is_away
 
-    def send_now(self, speaker: Speaker, number: str, command: SocketSendMessage) -> bool:
-        """Hand a message over as soon as it is counted; False where more must be waited for, or it is wrong."""
-        inbox = speaker.inbox
+    def send_now(self, sender: Sender, number: str, command: SocketSendMessage) -> bool:
+        """Submit a message in this tick; False where only `send` can take it."""
+        inbox = sender.inbox
         if not inbox.has_room:
             return False
         try:
             conversation_id = ids.from_wire(ids.CONVERSATION, command.conversation_id)
-            if conversation_id != speaker.speaks_in and not inbox.is_settled:
-                return False
-            outgoing = messages.Outgoing(self._deps, speaker.actor, conversation_id, command)
-        except Exception:  # noqa: BLE001 - it comes again where it is taken with care, and is told from there
+        except NotFound:
             return False
-        speaker.typing.stop(conversation_id)
-        reply = self._expect(speaker, number, outgoing)
-        messages.admit_soon(self._deps, speaker.actor, partial(self._admitted, speaker, reply, outgoing))
+        if conversation_id != sender.last_sent_to and not inbox.is_settled:
+            return False
+        sender.typing.stop(conversation_id)
+        self._submit(sender, number, conversation_id, command)
         return True
 
-    def _admitted(
-        self, speaker: Speaker, reply: PendingReply, outgoing: messages.Outgoing, error: Exception | None
-    ) -> None:
-        if error is None and not outgoing.is_abandoned:
-            try:
-                outgoing.submit(partial(self._answer, speaker, reply))
-            except ServiceUnavailable as refusal:
-                error = refusal
-        if error is not None:
-            self._fail(speaker, reply, error)
-
-    async def send(self, speaker: Speaker, number: str, payload: Raw) -> None:
-        """Hand a message over when its turn has come.
-
-        Raises ValidationFailed, Forbidden, NotFound, RateLimited and ServiceUnavailable.
-        """
+    async def send(self, sender: Sender, number: str, payload: Raw) -> None:
+        """Submit a message when its turn has come; raises ValidationFailed and NotFound."""
         command = decode(SocketSendMessage, payload)
         conversation_id = ids.from_wire(ids.CONVERSATION, command.conversation_id)
-        speaker.typing.stop(conversation_id)
-        await speaker.inbox.make_room()
-        if conversation_id != speaker.speaks_in:
-            await speaker.inbox.settle()
-        await messages.admit_sender(self._deps, speaker.actor)
-        outgoing = messages.Outgoing(self._deps, speaker.actor, conversation_id, command)
-        self._admitted(speaker, self._expect(speaker, number, outgoing), outgoing, None)
+        sender.typing.stop(conversation_id)
+        await sender.inbox.make_room()
+        if conversation_id != sender.last_sent_to:
+            await sender.inbox.settle()
+        self._submit(sender, number, conversation_id, command)
 
-    def _expect(self, speaker: Speaker, number: str, outgoing: messages.Outgoing) -> PendingReply:
-        """Keep the place of an acknowledgement, and remember when it is late."""
-        reply = PendingReply(number)
-        reply.outgoing = outgoing
-        speaker.inbox.expect(reply)
-        speaker.speaks_in = outgoing.message.conversation_id
-        self._under_way.append((time.monotonic() + DEADLINE, speaker, reply))
-        return reply
-
-    def _answer(self, speaker: Speaker, reply: PendingReply, message: Raw | None, error: Exception | None) -> None:
-        outgoing = reply.outgoing
-        if outgoing is None:
-            # It was late.
-            return
-        if message is not None:
-            self._acknowledge(speaker, reply, message)
-        elif error is not None:
-            with tracing.follow(_ANSWER, "internal", (outgoing.message.traceparent,)):
-                self._fail(speaker, reply, error)
-        else:
-            self._supervisor.once("answer what was not stored", self._find(speaker, reply, outgoing))
-
-    async def _find(self, speaker: Speaker, reply: PendingReply, outgoing: messages.Outgoing) -> None:
-        with tracing.follow(_ANSWER, "internal", (outgoing.message.traceparent,)):
-            try:
-                async with self._deps.database.deadline():
-                    found = await outgoing.find()
-            except Exception as error:  # noqa: BLE001 - `fail` logs it, and tells the client
-                self._fail(speaker, reply, error)
-            else:
-                self._acknowledge(speaker, reply, found)
-
-    @staticmethod
-    def _acknowledge(speaker: Speaker, reply: PendingReply, message: Raw) -> None:
-        if reply.outgoing is not None:
-            reply.outgoing = None
-            speaker.succeed(events.MESSAGE_SEND)
-            speaker.inbox.answer(reply, b'{"ok":true,"message":%b}' % bytes(message))
-
-    @staticmethod
-    def _fail(speaker: Speaker, reply: PendingReply, error: Exception) -> None:
-        if reply.outgoing is not None:
-            reply.outgoing = None
-            speaker.inbox.answer(reply, speaker.fail(events.MESSAGE_SEND, error))
+    def _submit(self, sender: Sender, number: str, conversation_id: UUID, command: SocketSendMessage) -> None:
+        inbox = sender.inbox
+        reply = PendingReply(number, sender, inbox, self._deps.database, self._supervisor)
+        inbox.expect(reply)
+        sender.last_sent_to = conversation_id
+        self._pending.append((time.monotonic() + DEADLINE, reply))
+        reply.outgoing = messages.submit_message(
+            self._deps, sender.actor, conversation_id, command, reply.on_outcome
+        )
 
     async def _give_up_forever(self) -> None:
-        """Have whoever waits too long come back later: what they said is not stored, unless that has begun."""
+        """Answer messages past their deadline with ServiceUnavailable."""
         while True:
-            await asyncio.sleep(LOOK_INTERVAL)
+            await asyncio.sleep(CHECK_INTERVAL)
             now = time.monotonic()
-            while self._under_way and (self._under_way[0][2].outgoing is None or self._under_way[0][0] <= now):
-                _, speaker, reply = self._under_way.popleft()
-                if reply.outgoing is not None:
-                    reply.outgoing.abandon()
-                    self._fail(speaker, reply, ServiceUnavailable())
+            while self._pending and (self._pending[0][1].answer is not None or self._pending[0][0] <= now):
+                self._pending.popleft()[1].give_up()
