@@ -4,18 +4,17 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 from app.config.types import Secret
-from app.realtime.engineio.anonymous import Anonymous
 from app.realtime.engineio.engine import MAX_MESSAGE_BYTES, Engine
-from app.realtime.engineio.heartbeat import Heartbeat
 from app.realtime.engineio.session import Session
-from app.realtime.engineio.session_ids import SessionIds
+from app.realtime.engineio.websocket import WebSocket
 from app.realtime.http.connection import HttpProtocol
 from app.realtime.http.requests import Request, Response
-from app.realtime.socketio.packets import message_frame
-from app.realtime.websocket.connection import WebSocket
+from app.realtime.http.session_ids import SessionIds
+from app.realtime.socketio.packets import acknowledgement, message_frame
 from app.runtime.connections import Connections
 from app.runtime.supervisor import Supervisor, supervised
 
@@ -36,14 +35,18 @@ def digest(message: bytes) -> str:
 
 def new_engine(supervisor: Supervisor) -> Engine:
     """Make an engine whose sessions are sockets from the start and say back what they hear."""
-    made = Engine(async_mode="asgi", cors_allowed_origins=[], max_http_buffer_size=MAX_MESSAGE_BYTES)
-    made.supervisor = supervisor
-    made.session_ids = SessionIds("pod", Secret("secret"))
-    made.max_unsent_bytes = 8 << 20
-    made.heartbeat = Heartbeat()
-    made.anonymous = Anonymous(made.sockets, (), 10_000, 10_000, supervisor)
-    made.take_now = lambda *_: False
-    made.clip = lambda message: message
+    receiver = SimpleNamespace(
+        take_now=lambda *_: False, clip=lambda message: message, acknowledgement=acknowledgement
+    )
+    made = Engine(
+        receiver,
+        supervisor,
+        SessionIds("pod", Secret("secret")),
+        (),
+        max_unsent_bytes=8 << 20,
+        max_clients=10_000,
+        max_anonymous=10_000,
+    )
 
     async def echo(session: Session, message: str | bytes) -> None:
         said = message if isinstance(message, str) else digest(message)
@@ -53,7 +56,7 @@ def new_engine(supervisor: Supervisor) -> Engine:
         session.socket = None
         made.anonymous.leave(session)
 
-    made.on_message, made.on_end = echo, forget
+    receiver.on_message, receiver.on_end = echo, forget
     return made
 
 

@@ -1,4 +1,4 @@
-"""PostgreSQL: the pool and its transactions, the watch, error classes, migrations, models and statements.
+"""PostgreSQL: the pool, transactions, the watch, error classes, migrations, models, named statements, rows.
 
 Promises: a transaction that is cancelled or fails at any await is rolled back and its connection given back; an
 error is classified once, by SQLSTATE; a conflict that passes is retried. Never: a transaction held across a

@@ -1,4 +1,4 @@
-"""PostgreSQL as a process sees it: whether it is there, and for how long a use-case waits for it."""
+"""PostgreSQL for a process: open it, watch whether it answers, and bound how long a use case waits for it."""
 
 import asyncio
 import logging
@@ -44,9 +44,9 @@ __all__ = [
 ]
 
 POOL_SIZE = 10
-# What lists and other dear reads may have of the pool at once, so that changes and connects never wait for them.
-DEAR_READS = 4
-# What one use-case may take, waits for a connection included, before its caller is told to come back.
+# The connections that lists and other heavy reads may take at once: changes and connects never wait for them.
+HEAVY_READS = 4
+# What one use-case may take, waits for a connection included, before its caller gets a 503, in seconds.
 DEADLINE = 5.0
 WATCH_INTERVAL = 1.0
 WATCH_PATIENCE = 2.0
@@ -55,8 +55,8 @@ READY_PATIENCE = 1.0
 _APP = "chat"
 _LATEST = max(path.stem for path in Path(migrations.__file__).parent.glob("[0-9]*.py"))
 
-LAST_MIGRATION = statement("is_migrated")
-LOOK = statement("is_standby")
+IS_MIGRATED = statement("is_migrated")
+IS_STANDBY = statement("is_standby")
 
 # Whether a use-case is done again: what it did was counted the first time.
 IS_AGAIN: ContextVar[bool] = ContextVar("is_again", default=False)
@@ -92,12 +92,12 @@ async def opened(url: Url) -> AsyncIterator[None]:
 
 
 class Database:
-    """Whether PostgreSQL answers, looked at all the time on a connection of its own: callers are told at once."""
+    """Whether PostgreSQL answers, checked every second on its own connection: else callers fail at once."""
 
     def __init__(self, url: Url) -> None:
         self._url = url
         self._deadlines = Deadlines(DEADLINE)
-        # Until the first look has shown otherwise.
+        # Until the first check has shown otherwise.
         self._there = asyncio.Event()
         self._looked = asyncio.Event()
         # Set by whoever wants to know now; the next answer wakes all of them.
@@ -106,8 +106,8 @@ class Database:
         # Set whenever PostgreSQL is there anew: what it has may be older than what was seen of it.
         self.returned = asyncio.Event()
         self._was_lost = False
-        # Held by whoever reads much at once.
-        self.dear_reads = asyncio.Semaphore(DEAR_READS)
+        # Taken for as long as a heavy read lasts.
+        self.heavy_reads = asyncio.Semaphore(HEAVY_READS)
 
     @property
     def is_away(self) -> bool:
@@ -149,7 +149,7 @@ class Database:
         await self._looked.wait()
 
     async def watch_forever(self) -> None:
-        """Look every second whether PostgreSQL answers; each reason why not is told once."""
+        """Check every second whether PostgreSQL answers; each reason why not is logged once."""
         while True:
             try:
                 await self._watch()
@@ -159,14 +159,14 @@ class Database:
                 postgres_errors.note(error)
                 self._lose()
             finally:
-                # Whoever waits for the first look must not wait for ever, whatever it came to.
+                # Whoever waits for the first check must not wait for ever, whatever it came to.
                 self._there.clear()
                 self._looked.set()
                 self._answer()
             await asyncio.sleep(WATCH_INTERVAL)
 
     def _lose(self) -> None:
-        """End all connections once PostgreSQL is lost: they lead where the watch led, and may never say so."""
+        """End all connections once PostgreSQL is lost: they lead where the watch led, and may never fail."""
         if not self.is_away:
             self._there.clear()
             self._was_lost = True
@@ -196,7 +196,7 @@ class Database:
 
     @staticmethod
     async def _look(watching: asyncpg.Connection) -> None:
-        if await watching.fetchval(LOOK, timeout=WATCH_PATIENCE):
+        if await watching.fetchval(IS_STANDBY, timeout=WATCH_PATIENCE):
             raise asyncpg.ReadOnlySQLTransactionError("it is a standby, which takes no change")
 
     def _answer(self) -> None:
@@ -205,13 +205,13 @@ class Database:
 
     async def _await_migrations(self, watching: asyncpg.Connection) -> None:
         """Wait until somebody has brought the database up to date: before that every statement would fail."""
-        is_told = False
+        is_logged = False
         while not await _is_migrated(watching):
             self._there.clear()
             self._looked.set()
-            if not is_told:
+            if not is_logged:
                 _log.warning("the database is not up to date, waiting for `chat-service migrate`")
-            is_told = True
+            is_logged = True
             await asyncio.sleep(WATCH_INTERVAL)
 
     async def is_ready(self) -> bool:
@@ -254,7 +254,7 @@ class Deadlines(dict["Deadline", float]):
 
 
 class Deadline:
-    """A timeout for one use-case; it ends as ServiceUnavailable, and so does what says that PostgreSQL is away."""
+    """A timeout for a use case; it ends as ServiceUnavailable, as does an error that means PostgreSQL is away."""
 
     __slots__ = ("_all", "_cancelling", "_is_over", "_task")
 
@@ -288,7 +288,7 @@ class Deadline:
 
 async def _is_migrated(watching: asyncpg.Connection) -> bool:
     try:
-        found = await watching.fetchval(LAST_MIGRATION, _APP, _LATEST, timeout=WATCH_PATIENCE)
+        found = await watching.fetchval(IS_MIGRATED, _APP, _LATEST, timeout=WATCH_PATIENCE)
     except asyncpg.UndefinedTableError:
         return False
     return bool(found)

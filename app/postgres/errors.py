@@ -20,7 +20,7 @@ from tortoise.exceptions import DBConnectionError, TransactionManagementError
 from app.contract.errors import ServiceUnavailable
 from app.observability import metrics
 
-# An outage is over when no call met it for so long, in seconds: the next one is told again.
+# An outage is over when no call met it for so long, in seconds: the next one is logged again.
 CALM = 10.0
 
 # By SQLSTATE, or the class of one: cardinality, data, integrity, syntax or access, limits of a statement.
@@ -78,15 +78,15 @@ _met: dict[str, float] = {}
 
 
 def is_away(error: BaseException | None) -> bool:
-    """Tell whether an error says that PostgreSQL is away or refuses for a while."""
+    """Tell whether an error means that PostgreSQL is away or refuses for a while."""
     if isinstance(error, AWAY):
         return not isinstance(error, BadValue)
-    # What asyncpg and uvloop say of a connection that was closed under them.
+    # What asyncpg and uvloop raise on a connection that was closed under them.
     return isinstance(error, RuntimeError) and "closed" in str(error)
 
 
 def unavailable(error: Exception) -> Exception:
-    """Make ServiceUnavailable of what says that PostgreSQL is away; all else stays as it is."""
+    """Make ServiceUnavailable of an error that means that PostgreSQL is away; all else stays as it is."""
     if not is_away(error):
         return error
     note(error)
@@ -94,20 +94,20 @@ def unavailable(error: Exception) -> Exception:
 
 
 def note(error: Exception) -> None:
-    """Count an error that says that PostgreSQL is away; one warning is logged until it is over."""
+    """Count an error that means that PostgreSQL is away; one warning is logged until it is over."""
     cause = error.__cause__ if isinstance(error, RolledBackError) else error
     sqlstate: str = getattr(cause, "sqlstate", None) or ""
     metrics.of(metrics.DATABASE_ERRORS, _label(sqlstate)).inc()
     is_gone = not sqlstate or sqlstate.startswith(("08", "57P"))
     kind = "away" if is_gone else sqlstate
     now = time.monotonic()
-    is_told = now - _met.get(kind, -CALM) < CALM
+    is_logged = now - _met.get(kind, -CALM) < CALM
     _met[kind] = now
-    if is_told:
+    if is_logged:
         return
     # The message alone: a detail may quote what somebody wrote.
-    said = cause.args[0] if isinstance(cause, asyncpg.PostgresError) else cause
-    reason = str(said) or type(cause).__name__
+    message = cause.args[0] if isinstance(cause, asyncpg.PostgresError) else cause
+    reason = str(message) or type(cause).__name__
     if is_gone or isinstance(cause, REFUSED):
         _log.warning("PostgreSQL is away: %s", reason)
     else:

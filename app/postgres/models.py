@@ -142,7 +142,7 @@ class Message(Model):
 class LoggedEvent(Model):
     """A durable change other than a new message, at the place in its conversation that `seq` gives it.
 
-    What a message says is never copied here: `message_id` refers to it, so that a deletion is one of all places.
+    The content of a message never stands here: `message_id` refers to it, so that a deletion is one of all places.
     """
 
     id = fields.BigIntField(primary_key=True, generated=True)
@@ -206,7 +206,7 @@ class FormerParticipant(Model):
 
 
 class Chore(Model):
-    """Work that takes long and goes on in the background, in small pieces, whatever restarts."""
+    """A background job: work that takes long is done in small pieces, whatever restarts."""
 
     id = fields.BigIntField(primary_key=True, generated=True)
     kind = fields.CharField(max_length=24)
@@ -219,7 +219,7 @@ class Chore(Model):
 
 
 class Notice(Model):
-    """What changed for people rather than in a conversation, kept an hour for the pods that missed the news."""
+    """What changed for people rather than in a conversation, kept an hour for pods that missed it on pub/sub."""
 
     id = fields.BigIntField(primary_key=True, generated=True)
     kind = fields.CharField(max_length=16)
@@ -237,12 +237,12 @@ class Notice(Model):
 
 
 class Webhook(Model):
-    """What the master is to be told: a row of the outbox, written by the transaction that makes the change.
+    """A webhook to the master: a row of the outbox, written by the transaction that makes the change.
 
         new ── first attempt, in the order of `seq` ──▶ delivered
          └── failed ──▶ due ── attempts by the schedule ──▶ delivered, or dead ── replayed ──▶ due
 
-    What a message says is never copied here. Without a conversation it is about a user's presence, of which there
+    No content of a message is copied here. Without a conversation it is about a user's presence, of which there
     is at most one undelivered per user; `seq` is the number of the transition then.
     """
 
@@ -262,9 +262,9 @@ class Webhook(Model):
     attempts = fields.IntField(db_default=0)
     # The place in the schedule of retries.
     step = fields.IntField(db_default=0)
-    # The next attempt, or the end of the lease where a worker holds it.
+    # The next attempt, or the end of the lease where a worker has one.
     due_at = fields.DatetimeField(db_default=SqlDefault("clock_timestamp()"))
-    # The claim that holds it: made anew by each, so that nothing late is taken for a later one's.
+    # The claim that leased it: made anew by each, so that nothing late is taken for a later one's.
     lease = fields.UUIDField(null=True)
     last_status_code = fields.IntField(null=True)
     last_error = fields.CharField(max_length=200, null=True)

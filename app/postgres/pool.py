@@ -51,7 +51,7 @@ _R = TypeVar("_R")
 
 
 def _no_silence() -> list[tuple[int, int, int]]:
-    """List what a socket is set to, so that the kernel tells of a host that is gone without a word."""
+    """List what a socket is set to, so that the kernel notices a host that is gone without a word."""
     options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
     for name, value in (
         ("TCP_USER_TIMEOUT", SILENCE * 1000),

@@ -110,7 +110,7 @@ async def _roll_back(lent: PoolConnectionProxy) -> None:
             await lent.execute("ROLLBACK")
     except BaseException as error:
         with suppress(asyncpg.InterfaceError):
-            # It says so of a connection that was ended already; why the transaction failed must not be lost by it.
+            # Raised of a connection that was ended already; why the transaction failed must not be lost by it.
             lent.terminate()
         if not isinstance(error, Exception):
             raise

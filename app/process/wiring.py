@@ -19,9 +19,9 @@ from app.postgres import database
 from app.postgres.database import Database
 from app.presence.presence import Presence
 from app.realtime.engineio.engine import MAX_MESSAGE_BYTES
-from app.realtime.engineio.session_ids import SessionIds
 from app.realtime.http.capacity import Capacity
 from app.realtime.http.forwarding import ForeignSessions
+from app.realtime.http.session_ids import SessionIds
 from app.realtime.server import RealtimeServer
 from app.realtime.socketio.packets import event_frame
 from app.redis import connection as redis_connection

@@ -1,16 +1,14 @@
-"""The socket listener: Socket.IO and a health check, and nothing else."""
+"""The socket listener: start, drain and stop of Socket.IO and its health check."""
 
 import asyncio
 import logging
 import socket as sockets
 
-from app.realtime.engineio.anonymous import Anonymous
-from app.realtime.engineio.heartbeat import Heartbeat
-from app.realtime.engineio.session_ids import SessionIds
+from app.realtime.gate import SocketGate
 from app.realtime.http.capacity import Capacity
 from app.realtime.http.connection import HttpProtocol
 from app.realtime.http.forwarding import ForeignSessions
-from app.realtime.http.gate import SocketGate
+from app.realtime.http.session_ids import SessionIds
 from app.realtime.socketio.protocol import SocketIO
 from app.runtime.connections import Connections
 from app.runtime.health import Health
@@ -39,19 +37,8 @@ class RealtimeServer:
         self._deps = deps
         self._foreign = foreign
         self._capacity = capacity
-        self._io = SocketIO(deps, supervisor)
+        self._io = SocketIO(deps, supervisor, session_ids, capacity.anonymous)
         engine = self._io.eio
-        engine.supervisor = supervisor
-        engine.session_ids = session_ids
-        engine.max_unsent_bytes = deps.settings.max_unsent_bytes
-        engine.heartbeat = Heartbeat()
-        engine.anonymous = Anonymous(
-            engine.sockets,
-            self._io.namespace.sockets,
-            deps.settings.max_sockets,
-            capacity.anonymous,
-            supervisor,
-        )
         supervisor.loop("heartbeat", engine.heartbeat.beat_forever)
         self._gate = SocketGate(deps.settings, health, engine, foreign)
         self._connections = Connections(self._most_connections)

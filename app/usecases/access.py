@@ -1,4 +1,4 @@
-"""Access: who may act at all, who is in a conversation, and where a message is."""
+"""Access: who was deleted, who is in a conversation, and where a message is."""
 
 from collections.abc import Sequence
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""Use-cases of the master's operators: list all conversations, delete one."""
+"""Use cases of conversations, for the master's operators: list all, delete one."""
 
 from uuid import UUID
 
@@ -16,7 +16,7 @@ async def list_conversations(
 ) -> ConversationPage:
     """Show a page of all conversations, by id; raises ValidationFailed."""
     after = None if cursor is None else cursors.read_id_cursor(ids.CONVERSATION, cursor, "cursor")
-    async with deps.database.dear_reads:
+    async with deps.database.heavy_reads:
         rows = await conversation_rows.all_conversations(after, kind, user_id, limit + 1)
         shown = rows[:limit]
         found_ids = [row["id"] for row in shown]

@@ -1,4 +1,4 @@
-"""What a client missed."""
+"""Use cases of catching up: the event log of a conversation after a seq, and `sync` of many conversations."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -32,12 +32,12 @@ OVERHEAD_PER_EVENT = 64
 async def list_events(deps: Deps, actor: Actor, conversation_id: UUID, after: int, limit: int) -> EventPage:
     """Read the changes after a seq, in order, as a socket was sent them; raises Forbidden and NotFound.
 
-    `gap` tells that some of them are no longer kept, or that `after` is ahead of the conversation: load afresh.
+    `gap` means that some of them are no longer kept, or that `after` is ahead of the conversation: load afresh.
     """
     policy.require_read(actor)
     await deps.limits.check(Action.READ, actor.user_id)
     await require_participant(conversation_id, actor)
-    async with deps.database.dear_reads:
+    async with deps.database.heavy_reads:
         found = (await event_log.places({conversation_id: after})).get(conversation_id)
         if found is None:
             raise no_conversation(conversation_id)
@@ -74,7 +74,7 @@ class _Place(NamedTuple):
 async def sync(deps: Deps, actor: Actor, command: SocketSync) -> dict[str, Any]:
     """Read what a client missed of many conversations, and which it has entered since; at most 256 KiB of it.
 
-    What does not fit is told by `hasMore`: the client asks again from where it is then. However many conversations
+    Where not all fits there is `hasMore`: the client asks again from where it is then. However many conversations
     there are, they are asked for together, and no more is read than a little above what fits.
     """
     policy.require_read(actor)
@@ -121,14 +121,18 @@ async def _readable(actor: Actor, texts: Iterable[str], found: dict[str, Any]) -
     return named
 
 
-async def _places(held: Mapping[str, int], named: Mapping[str, UUID], found: dict[str, Any]) -> dict[str, _Place]:
+async def _places(
+    positions: Mapping[str, int], named: Mapping[str, UUID], found: dict[str, Any]
+) -> dict[str, _Place]:
     """Give where the client is in each conversation; `found` gets the error of one that was deleted meanwhile."""
-    standing = await event_log.places({conversation_id: held[text] for text, conversation_id in named.items()})
+    standing = await event_log.places(
+        {conversation_id: positions[text] for text, conversation_id in named.items()}
+    )
     for text, conversation_id in named.items():
         if conversation_id not in standing:
             found[text] = _error(no_conversation(conversation_id))
     return {
-        text: _Place(held[text], *standing[conversation_id])
+        text: _Place(positions[text], *standing[conversation_id])
         for text, conversation_id in named.items()
         if conversation_id in standing
     }
@@ -153,7 +157,7 @@ async def _missed(deps: Deps, positions: dict[UUID, int]) -> dict[UUID, list[Cha
     if not positions:
         return {}
     changes: dict[UUID, list[Change]] = {conversation_id: [] for conversation_id in positions}
-    async with deps.database.dear_reads:
+    async with deps.database.heavy_reads:
         found = await event_log.changes_after(positions, SYNC_ITEMS)
     for change in found:
         changes[change.conversation_id].append(change)

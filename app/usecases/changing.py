@@ -1,9 +1,9 @@
-"""A change of a conversation: its head is locked, its entries get their seqs, and all is announced at the end.
+"""A change of a conversation in one transaction: lock, seq, event log, webhooks, commit, announce.
 
     locked ── entries ──▶ written with the new last_seq ── commit ──▶ announced
 
-Whoever changes a conversation comes through here (a send does the same in one statement). A transaction holds one
-head; whoever needs several takes them one transaction after the other.
+Every change of a conversation is made through `changing` (a send does the same in one statement). A transaction
+locks one head; a change of several conversations is one transaction after the other.
 """
 
 from collections.abc import AsyncIterator
@@ -59,7 +59,7 @@ class Changing:
     def add_webhook(
         self, event: str, user_id: str, at: datetime, *, message_id: UUID | None, data: dict[str, Any]
     ) -> None:
-        """Add a webhook for the change that was added last, which `user_id` made."""
+        """Add a webhook about the change that was added last, which `user_id` made."""
         self.webhooks.append(Webhook(event, self.last_seq, user_id, at, message_id, data))
 
 
@@ -91,7 +91,7 @@ async def changing(
 
 
 async def _locked(tx: Transaction, conversation_id: UUID, actor: Actor | None) -> Changing:
-    """Lock a conversation in a transaction, and look whether the actor may change it."""
+    """Lock a conversation in a transaction, and check whether the actor may change it."""
     head = await tx.row(LOCK, conversation_id)
     user_id, second = ("", 0) if actor is None else (actor.user_id, actor.issued_second)
     state = await tx.row(STATE, conversation_id, user_id, second) if head else None

@@ -44,7 +44,7 @@ DISSOLVE = statement("dissolve_conversation")
 async def create_conversation(
     deps: Deps, actor: Actor, command: CreateConversation, key: str | None
 ) -> tuple[ConversationView, bool]:
-    """Create a conversation and tell its people; False with the first one where that pair, or `key`, has one.
+    """Create a conversation and announce it; False with the first one where that pair, or `key`, has one.
 
     Raises ValidationFailed, Forbidden, and Conflict where a deleted user is named or the key was used before for
     another group.
@@ -87,7 +87,7 @@ async def create_conversation(
         await revocation.require_valid(actor)
         raise Conflict("Another conversation took this place at the same moment, create it again")
     deps.outbox.wake()
-    await welcome(deps, new_id, people)
+    await announce_new(deps, new_id, people)
     return await conversation_view(actor.user_id, new_id), True
 
 
@@ -110,7 +110,7 @@ async def _direct_before(deps: Deps, actor: Actor, pair: tuple[str | None, str |
     if found is None:
         return None
     if await POOL.row(SHOW, found["id"], actor.user_id) is not None:
-        await welcome(deps, found["id"], [actor.user_id])
+        await announce_new(deps, found["id"], [actor.user_id])
     return await conversation_view(actor.user_id, found["id"])
 
 
@@ -127,7 +127,7 @@ async def list_conversations(deps: Deps, actor: Actor, limit: int, cursor: str |
     policy.require_read(actor)
     await deps.limits.check(Action.READ, actor.user_id)
     before = None if cursor is None else cursors.read_activity_cursor(actor.user_id, cursor, "cursor")
-    async with deps.database.dear_reads:
+    async with deps.database.heavy_reads:
         rows = await conversation_rows.list_conversations(actor.user_id, before, limit + 1)
         shown = rows[:limit]
         people = views.by_conversation(
@@ -189,14 +189,14 @@ async def dissolve(tx: Transaction, conversation: Changing) -> None:
     conversation.dissolved = True
 
 
-async def welcome(deps: Deps, conversation_id: UUID, user_ids: Sequence[str]) -> None:
-    """Send `conversation:new` to people who are in, wherever their sockets are."""
+async def announce_new(deps: Deps, conversation_id: UUID, user_ids: Sequence[str]) -> None:
+    """Send `conversation:new` to participants, wherever their sockets are."""
     for invitation in await _invitations(conversation_id, user_ids):
         deps.fanout.invite(invitation)
 
 
 async def invitation(conversation_id: UUID, user_id: str) -> Invitation | None:
-    """Read what somebody who is in a conversation is told of it; None for who is not."""
+    """Read `conversation:new` as a participant is sent it; None for who is none."""
     found = await _invitations(conversation_id, [user_id])
     return found[0] if found else None
 

@@ -27,5 +27,5 @@ class Deps:
     presence: Presence
     receipts: Receipts
     typists: LocalTypists
-    # Tells of a token, by its user and the second in which it was issued, whether that user was deleted.
+    # Tells of a token, by its user and the second in which it was issued, whether it was revoked.
     is_refused: Batcher[tuple[str, int], bool]

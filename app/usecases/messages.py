@@ -214,7 +214,7 @@ async def delete_message(deps: Deps, actor: Actor, message_id: UUID) -> None:
 
 
 def note_deletion(conversation: Changing, message: Row, deleted_by: str) -> None:
-    """Log that a message was deleted, with its webhook."""
+    """Log that a message was deleted, and add its webhook."""
     message_id, at = message["id"], message["deleted_at"]
     change = events.message_deleted(conversation.conversation_id, conversation.next_seq, message_id, at)
     conversation.add(change, message_id=message_id)
@@ -238,7 +238,7 @@ async def list_messages(
     if before is not None and after is not None:
         raise reject("after", "must not be given together with before")
     await require_participant(conversation_id, actor)
-    async with deps.database.dear_reads:
+    async with deps.database.heavy_reads:
         rows = await message_rows.history(
             actor.user_id,
             conversation_id,

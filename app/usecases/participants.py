@@ -15,13 +15,13 @@ from app.postgres.statements import statement
 from app.postgres.transactions import POOL, Transaction
 from app.usecases.access import lock_users, require_known
 from app.usecases.changing import Changing, changing
-from app.usecases.conversations import conversation_view, dissolve, hide, note_update, welcome
+from app.usecases.conversations import announce_new, conversation_view, dissolve, hide, note_update
 from app.usecases.deps import Deps
 
-ENTER = statement("add_participants")
+ADD = statement("add_participants")
 PROFILES = statement("profiles")
-LEAVE = statement("remove_participant")
-HEIR = statement("next_owner")
+REMOVE = statement("remove_participant")
+NEXT_OWNER = statement("next_owner")
 HAND_OVER = statement("hand_over_group")
 GROUPS = statement("groups_of_deleted_user")
 
@@ -41,19 +41,19 @@ async def add_participants(
         policy.require_group(conversation.type)
         await lock_users(tx, wanted)
         await require_known(tx, wanted)
-        added = await _enter(tx, conversation, actor.user_id, wanted)
+        added = await _add(tx, conversation, actor.user_id, wanted)
         if await participant_rows.participant_count(tx, conversation_id) > deps.settings.max_participants:
             raise Conflict(f"A conversation has {deps.settings.max_participants} participants at most")
     if added:
-        await welcome(deps, conversation_id, added)
+        await announce_new(deps, conversation_id, added)
     return await conversation_view(actor.user_id, conversation_id)
 
 
-async def _enter(tx: Transaction, conversation: Changing, added_by: str, wanted: Sequence[str]) -> list[str]:
-    entered = await tx.rows(ENTER, conversation.conversation_id, list(wanted), conversation.last_seq)
-    profiles = {row["id"]: row for row in await tx.rows(PROFILES, [row["user_id"] for row in entered])}
+async def _add(tx: Transaction, conversation: Changing, added_by: str, wanted: Sequence[str]) -> list[str]:
+    added = await tx.rows(ADD, conversation.conversation_id, list(wanted), conversation.last_seq)
+    profiles = {row["id"]: row for row in await tx.rows(PROFILES, [row["user_id"] for row in added])}
     nobody = {"display_name": None, "avatar_url": None}
-    for row in entered:
+    for row in added:
         person = views.participant({**row, **profiles.get(row["user_id"], nobody)})
         change = events.participant_added(conversation.conversation_id, conversation.next_seq, person, added_by)
         data = {
@@ -64,7 +64,7 @@ async def _enter(tx: Transaction, conversation: Changing, added_by: str, wanted:
             "addedBy": added_by,
         }
         conversation.add(change, data=data)
-    return [row["user_id"] for row in entered]
+    return [row["user_id"] for row in added]
 
 
 async def remove_participant(deps: Deps, actor: Actor, conversation_id: UUID, user_id: str) -> None:
@@ -97,16 +97,16 @@ async def leave_conversation(deps: Deps, actor: Actor, conversation_id: UUID) ->
 async def depart(tx: Transaction, conversation: Changing, user_id: str, removed_by: str) -> None:
     """Take somebody out, hand over what they own, and dissolve what nobody is left in."""
     conversation_id = conversation.conversation_id
-    if await tx.row(LEAVE, conversation_id, user_id) is None:
+    if await tx.row(REMOVE, conversation_id, user_id) is None:
         return
-    heir = await tx.row(HEIR, conversation_id)
-    if heir is None:
+    next_owner = await tx.row(NEXT_OWNER, conversation_id)
+    if next_owner is None:
         await dissolve(tx, conversation)
         return
     change = events.participant_removed(conversation_id, conversation.next_seq, user_id, removed_by)
     conversation.add(change, data={"userId": user_id, "removedBy": removed_by})
     if conversation.owner_id == user_id:
-        await tx.execute(HAND_OVER, conversation_id, heir["user_id"])
+        await tx.execute(HAND_OVER, conversation_id, next_owner["user_id"])
         await note_update(tx, conversation)
 
 

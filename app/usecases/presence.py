@@ -63,7 +63,7 @@ async def online_among(deps: Deps, actor: Actor, user_ids: Sequence[str]) -> lis
     """List those of these users who are online and share a conversation with the actor."""
     policy.require_read(actor)
     await deps.limits.check(Action.READ, actor.user_id)
-    async with deps.database.dear_reads:
+    async with deps.database.heavy_reads:
         found = await POOL.rows(ACQUAINTED, actor.user_id, list(set(user_ids)), deps.settings.large_group)
     known = {acquainted["user_id"] for acquainted in found}
     asked = [user_id for user_id in dict.fromkeys(user_ids) if user_id in known or user_id == actor.user_id]

@@ -44,7 +44,7 @@ async def audit(deps: Deps) -> None:
     """Make new changes for users whom the master has wrong; any pod may do it, several do no harm."""
     after, is_more = "", True
     while is_more:
-        async with deps.database.dear_reads:
+        async with deps.database.heavy_reads:
             found = await POOL.rows(LAST_TOLD, after, PAGE)
         last = [(row["user_id"], row["event"] == events.USER_CAME, row["seq"]) for row in found]
         await deps.presence.correct(last)

@@ -65,7 +65,7 @@ class Stats:
 
 async def _read(deps: Deps) -> StatsView:
     estimates: dict[str, int] = {}
-    async with deps.database.dear_reads:
+    async with deps.database.heavy_reads:
         counted = await POOL.row(STATS, EXACT_BELOW)
         assert counted is not None
         if max(counted["users"], counted["conversations"], counted["messages"]) >= EXACT_BELOW:

@@ -23,18 +23,18 @@ SYNC = statement("sync_users")
 GET = statement("get_user")
 DELETE = statement("delete_user")
 
-# What is left of somebody's groups at once; more go in the background.
+# The groups that a user leaves with the call; more are left by a background job.
 GROUPS_AT_ONCE = 100
 
 
 class Synced(msgspec.Struct):
-    """What one profile that was stored is answered with."""
+    """The answer to one profile that was stored."""
 
     success: Literal[True]
 
 
 class SyncFailure(msgspec.Struct, rename="camel"):
-    """A bad entry, by its place in the list, and whom it is about where it says so."""
+    """A bad entry, by its place in the list, and whose it is where it names a user."""
 
     index: int
     code: str
@@ -43,7 +43,7 @@ class SyncFailure(msgspec.Struct, rename="camel"):
 
 
 class SyncReport(msgspec.Struct):
-    """What many profiles are answered with; `success` is whether none failed."""
+    """The answer to many profiles; `success` is whether none failed."""
 
     success: bool
     synced: int
@@ -56,7 +56,7 @@ async def sync_user(deps: Deps, command: SyncUser) -> None:
 
 
 async def sync_users(deps: Deps, command: SyncUsers) -> SyncReport:
-    """Store many profiles; the bad ones are told one by one and do not sink the others."""
+    """Store many profiles; the bad ones are reported one by one and do not fail the others."""
     good: dict[str, tuple[SyncUser, bytes]] = {}
     failed: list[SyncFailure] = []
     synced = 0
@@ -73,7 +73,7 @@ async def sync_users(deps: Deps, command: SyncUsers) -> SyncReport:
 
 
 def _named(raw: Raw) -> str | UnsetType:
-    """Find out whom a bad entry is about, where it says so."""
+    """Read the id of the user in a bad entry, where there is one."""
     try:
         user_id: str = json.loads(bytes(raw))["externalUserId"]
         user_id.encode()  # raises UnicodeEncodeError, a ValueError, for half a character
@@ -102,7 +102,7 @@ async def get_user(user_id: str) -> UserView:
 
 
 async def delete_user(deps: Deps, user_id: str, *, erase: bool) -> None:
-    """Forget a user: profile, sockets, tokens and groups; with `erase` their messages, in the background.
+    """Delete a user: profile, sockets, tokens and groups; with `erase` their messages, in the background.
 
     The second call does what the first may have left.
     """

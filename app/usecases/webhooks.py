@@ -1,4 +1,4 @@
-"""What the master's operators see of the webhooks, and the second chance of those that are dead."""
+"""Use cases of webhooks, for the master's operators: list them, replay one."""
 
 from typing import Literal
 from uuid import UUID

@@ -1,8 +1,8 @@
 """The queue of webhooks in PostgreSQL: claim, renew, settle and release, in few statements.
 
-A claimed row is held by a lease: its `due_at` is the lease's end, and `lease` says which claim it was. First
+A claimed row has a lease: its `due_at` is the lease's end, and `lease` says which claim it was. First
 attempts are claimed lane by lane, a lane being one conversation: its first new row stands for all of it. Rows of
-one conversation commit in the order of `seq`, and while the first is held nobody else takes those behind it.
+one conversation commit in the order of `seq`, and while the first is leased nobody else takes those behind it.
 
 No two statements may wait for each other: a claim waits for no row, and whatever else changes several rows locks
 them by user and id first. The outbox, too, writes presence user by user in that order.
@@ -61,10 +61,10 @@ async def claim_due(
     return [row for row in found if row["id"] is not None], found[0]["looked_until"]
 
 
-async def renew(held: Collection[Row]) -> set[UUID]:
-    """Hold on to what is claimed for another lease; gives what is still ours."""
-    found = await POOL.rows(RENEW, *_ids(held))
-    await _presence(RENEW_PRESENCE, held)
+async def renew(leased: Collection[Row]) -> set[UUID]:
+    """Renew the leases of what is claimed; gives what is still ours."""
+    found = await POOL.rows(RENEW, *_ids(leased))
+    await _presence(RENEW_PRESENCE, leased)
     return {row["id"] for row in found}
 
 
@@ -90,13 +90,13 @@ async def settle(settled: Sequence[Settled]) -> None:
 
 
 async def messages(message_ids: Collection[UUID]) -> list[Row]:
-    """Read what messages say now, in their order; `content` is None where one is gone with its conversation."""
+    """Read the content of messages, in their order; `content` is None where one is gone with its conversation."""
     found = {row["id"]: row for row in await POOL.rows(MESSAGES, list(message_ids))}
     return [found[message_id] for message_id in message_ids]
 
 
 async def backlog() -> tuple[int, float]:
-    """Tell how many webhooks wait, up to 100,000, and for how many seconds the oldest has been due."""
+    """Count the webhooks that wait, up to 100,000, and for how many seconds the oldest has been due."""
     found = await POOL.row(BACKLOG)
     assert found is not None
     return found["pending"], found["oldest"]

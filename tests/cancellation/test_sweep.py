@@ -144,7 +144,7 @@ class World:
         assert asyncio.current_task() not in transactions.in_transaction, "the task is in a transaction"
         deps = self.deps
         await until(self.is_whole, "that connections and locks are given back")
-        assert deps.database.dear_reads._value == database.DEAR_READS
+        assert deps.database.heavy_reads._value == database.HEAVY_READS
         await until(self.is_idle, "that nothing waits in the send queue")
         announced, self.announced[:] = list(self.announced), []
         for conversation_id, seq in announced:

@@ -155,7 +155,7 @@ async def test_a_removal_that_commits_while_a_send_waits_is_seen(deps, connect):
     anna, ben = somebody(), somebody()
     conversation_id = await group(deps, anna, ben)
     async with waiting_send(connect, conversation_id, ben) as (holder, send):
-        await holder.execute(participants.LEAVE, conversation_id, ben)
+        await holder.execute(participants.REMOVE, conversation_id, ben)
         data = ['{"userId": "ben", "removedBy": "anna"}']
         await holder.execute(event_log.APPEND, conversation_id, [1], ["participant:removed"], [None], data, 1)
     assert await send is None

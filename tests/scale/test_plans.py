@@ -270,10 +270,10 @@ CASES: dict[str, Case] = {
     # All reactions of the message: how many different ones there are.
     "reaction added": Case(lambda facts: (reactions.ADD, facts.loved, EMOJI[3], "person-99", 30), 901),
     "reaction removed": Case(lambda facts: (reactions.REMOVE, facts.loved, EMOJI[3], "person-9"), 1),
-    "enter": Case(lambda _: (participants.ENTER, CROWD, ["one", "two"], 7), 0),
-    "leave": Case(lambda _: (participants.LEAVE, CROWD, "person-3"), 1),
+    "enter": Case(lambda _: (participants.ADD, CROWD, ["one", "two"], 7), 0),
+    "leave": Case(lambda _: (participants.REMOVE, CROWD, "person-3"), 1),
     # Who came at the same moment is put in order.
-    "heir": Case(lambda _: (participants.HEIR, CROWD), CROWD_SIZE),
+    "heir": Case(lambda _: (participants.NEXT_OWNER, CROWD), CROWD_SIZE),
     "hide": Case(lambda _: (conversations.HIDE, BUSY_IDS[11], BUSY), 2),
     # Everybody leaves, and is remembered.
     "dissolve": Case(lambda _: (conversations.DISSOLVE, CROWD), CROWD_SIZE + 2, pages=20 * CROWD_SIZE),

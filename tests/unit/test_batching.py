@@ -1,6 +1,8 @@
 """The batcher: every item gets its result or an exception, whatever ends its batch."""
 
 import asyncio
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import pytest
 
@@ -100,3 +102,25 @@ async def test_who_gives_up_waiting_takes_nothing_from_the_others(batcher, answe
     asked[0].cancel()
     answering.go_on.set()
     assert await results(asked[1:]) == [10, 20]
+
+
+async def test_a_recorded_item_is_a_step_of_its_caller_until_it_has_its_result(answering, monkeypatch):
+    current, ended = ContextVar("current", default="nothing"), []
+
+    @contextmanager
+    def step(item):
+        before = current.set(f"{current.get()}/{item}")
+        try:
+            yield
+        finally:
+            ended.append(current.get())
+            current.reset(before)
+
+    monkeypatch.setattr(batching.tracing, "is_on", lambda: True)
+    batcher = Batcher(answering, step)
+    current.set("caller")
+    asked = [batcher(1), batcher(2)]
+    assert (current.get(), ended) == ("caller", [])
+    answering.go_on.set()
+    assert await results(asked) == [10, 20]
+    assert ended == ["caller/1", "caller/2"]

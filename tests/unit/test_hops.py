@@ -8,11 +8,11 @@ from aiohttp import ClientTimeout
 from pods import free_port, until
 
 from app.config.types import Secret
-from app.realtime.engineio.session_ids import SessionIds
 from app.realtime.http import forwarding
 from app.realtime.http.capacity import Capacity
 from app.realtime.http.forwarding import ForeignSessions
 from app.realtime.http.requests import Request
+from app.realtime.http.session_ids import SessionIds
 from app.redis.connection import AWAY
 
 OWNER = "owner"

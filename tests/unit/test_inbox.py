@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from app.realtime.socketio.inbox import (
+from app.realtime.engineio.inbox import (
     MAX_HELD_BACK,
     MAX_WAITING,
     MAX_WAITING_BYTES,
@@ -10,6 +10,7 @@ from app.realtime.socketio.inbox import (
     Inbox,
     Reply,
 )
+from app.realtime.socketio.packets import acknowledgement
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def pushed():
 
 @pytest.fixture
 def inbox(pushed):
-    return Inbox(lambda frame: pushed.append(frame.packet))
+    return Inbox(lambda frame: pushed.append(frame.packet), acknowledgement)
 
 
 def expected(inbox: Inbox, number: str) -> Reply:

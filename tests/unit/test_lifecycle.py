@@ -14,16 +14,14 @@ from pods import until
 from app.config.types import Secret
 from app.contract.errors import Conflict, ServiceUnavailable, Unauthorized
 from app.identity.actor import Actor
-from app.realtime.engineio.anonymous import Anonymous
-from app.realtime.engineio.heartbeat import Heartbeat
+from app.realtime.engineio.inbox import Inbox
 from app.realtime.engineio.session import Session
-from app.realtime.engineio.session_ids import SessionIds
+from app.realtime.engineio.websocket import WebSocket
 from app.realtime.http.requests import Request
+from app.realtime.http.session_ids import SessionIds
 from app.realtime.socketio import namespace
-from app.realtime.socketio.inbox import Inbox
 from app.realtime.socketio.namespace import Socket
 from app.realtime.socketio.protocol import SocketIO
-from app.realtime.websocket.connection import WebSocket
 from app.runtime.supervisor import supervised
 
 REQUEST = Request(headers={"sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="})
@@ -112,14 +110,10 @@ async def io(usecases):
             async def serve(self, use_case):
                 return await use_case()
 
-        settings = SimpleNamespace(max_body_bytes=262_144)
+        settings = SimpleNamespace(max_body_bytes=262_144, max_unsent_bytes=1 << 20, max_sockets=100)
         fanout = SimpleNamespace(detach=lambda socket: usecases.taken_out.append(f"detached {socket.socket_id}"))
-        made = SocketIO(SimpleNamespace(settings=settings, database=Database(), fanout=fanout), supervisor)
-        engine = made.eio
-        engine.supervisor, engine.heartbeat = supervisor, Heartbeat()
-        engine.anonymous = Anonymous(engine.sockets, (), 100, 100, supervisor)
-        engine.session_ids, engine.max_unsent_bytes = SessionIds("pod", Secret("secret")), 1 << 20
-        yield made
+        deps = SimpleNamespace(settings=settings, database=Database(), fanout=fanout)
+        yield SocketIO(deps, supervisor, SessionIds("pod", Secret("secret")), 100)
 
 
 def said(text):

@@ -11,8 +11,9 @@ from app.contract import ids
 from app.contract.schemas import SocketSendMessage
 from app.identity.actor import Actor
 from app.messages.writer import Stored
+from app.realtime.engineio.inbox import Inbox
 from app.realtime.socketio import sending
-from app.realtime.socketio.inbox import Inbox
+from app.realtime.socketio.packets import acknowledgement
 from app.realtime.socketio.sending import Sending
 from app.runtime.supervisor import supervised
 
@@ -25,7 +26,7 @@ class Speaker:
         self.typing = SimpleNamespace(stop=lambda _: None)
         self.last_sent_to = None
         self.acknowledged, self.failed = [], []
-        self.inbox = Inbox(lambda frame: self.acknowledged.append(frame.packet))
+        self.inbox = Inbox(lambda frame: self.acknowledged.append(frame.packet), acknowledgement)
 
     def succeed(self, event):
         pass

@@ -73,6 +73,12 @@ def test_statements_and_code_mean_the_same_by_their_numbers():
         assert f"m.{column} AS last_message_{column}" in statement("get_conversation")
 
 
+def test_only_the_database_and_one_module_decide_whether_a_token_counts():
+    for path in [*files(), *APP.rglob("*.py")]:
+        if path.name != "revocation.py" and "migrations" not in path.parts:
+            assert not re.search(r"refused_until\s*>=|The user was deleted", path.read_text()), path
+
+
 def test_the_wheel_carries_all_statements(tmp_path):
     build = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
     built = subprocess.run(

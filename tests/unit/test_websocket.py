@@ -9,15 +9,14 @@ from echoing import frame
 from pods import until
 
 from app.config.types import Secret
-from app.realtime.engineio.anonymous import Anonymous
 from app.realtime.engineio.engine import Engine
-from app.realtime.engineio.heartbeat import Heartbeat
+from app.realtime.engineio.inbox import MAX_WAITING, MAX_WAITING_BYTES
 from app.realtime.engineio.incoming import MAX_FIRST_BYTES, MAX_TURN, NotEngineIOError
 from app.realtime.engineio.session import Session
-from app.realtime.engineio.session_ids import SessionIds
+from app.realtime.engineio.websocket import MAX_DISCARDED, MAX_FRAMES, WebSocket
 from app.realtime.http.requests import Request
-from app.realtime.socketio.inbox import MAX_WAITING, MAX_WAITING_BYTES
-from app.realtime.websocket.connection import MAX_DISCARDED, MAX_FRAMES, WebSocket
+from app.realtime.http.session_ids import SessionIds
+from app.realtime.socketio.packets import acknowledgement
 from app.realtime.websocket.frames import BINARY, CLOSE, FIN, PING, PONG, TEXT, TOO_LARGE, text_frame
 from app.runtime.supervisor import supervised
 
@@ -73,14 +72,18 @@ def said(text: str) -> bytes:
 @pytest.fixture
 async def engine():
     async with supervised() as supervisor:
-        made = Engine(async_mode="asgi", ping_interval=25, ping_timeout=20)
-        made.supervisor = supervisor
-        made.session_ids = SessionIds("pod", Secret("secret"))
-        made.max_unsent_bytes = 1 << 20
-        made.heartbeat = Heartbeat()
-        made.anonymous = Anonymous(made.sockets, (), 10, 10, made.supervisor)
-        made.take_now = lambda *_: False
-        made.clip = lambda message: message
+        receiver = SimpleNamespace(
+            take_now=lambda *_: False, clip=lambda message: message, acknowledgement=acknowledgement
+        )
+        made = Engine(
+            receiver,
+            supervisor,
+            SessionIds("pod", Secret("secret")),
+            (),
+            max_unsent_bytes=1 << 20,
+            max_clients=10,
+            max_anonymous=10,
+        )
         made.handled = []
         made.gate = asyncio.Event()
 
@@ -91,7 +94,7 @@ async def engine():
         async def forget(_):
             pass
 
-        made.on_message, made.on_end = handle, forget
+        receiver.on_message, receiver.on_end = handle, forget
         yield made
 
 
@@ -218,7 +221,7 @@ async def test_others_have_their_turn_while_what_one_sent_takes_long(engine, web
             pass
         engine.handled.append(ticks)
 
-    engine.on_message = handle
+    engine.receiver.on_message = handle
     websocket.data_received(said("4x") * 20)
     asyncio.get_running_loop().call_soon(tick)
     await until(lambda: is_handled(engine, 20), "all that was sent")

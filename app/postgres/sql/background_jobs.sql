@@ -4,6 +4,7 @@ INSERT INTO chores (kind, subject) VALUES ($1, $2)
 ON CONFLICT (kind, subject) DO UPDATE SET id = EXCLUDED.id, leased_until = NULL
 
 -- name: claim_job
+-- The oldest job that no pod has a lease of. SKIP LOCKED: pods that ask at the same time get different ones.
 UPDATE chores SET leased_until = now() + interval '30 seconds'
 WHERE id = (
     SELECT id FROM chores WHERE leased_until IS NULL OR leased_until < now()
@@ -12,9 +13,11 @@ WHERE id = (
 RETURNING id, kind, subject
 
 -- name: renew_job
+-- With each piece, so that no other pod takes up what is under way.
 UPDATE chores SET leased_until = now() + interval '30 seconds' WHERE id = $1
 
 -- name: finish_job
+-- By its id: a job that was added again meanwhile has another one, and is begun again.
 DELETE FROM chores WHERE id = $1
 
 -- name: purge_reactions
@@ -24,11 +27,13 @@ DELETE FROM reactions WHERE message_id = ANY (ARRAY(
 ))
 
 -- name: purge_messages
+-- After their reactions, which are found by them.
 DELETE FROM messages WHERE id = ANY (ARRAY(
     SELECT id FROM messages WHERE conversation_id = $1 ORDER BY seq LIMIT $2
 )) RETURNING id
 
 -- name: purge_events
+-- By an array of ids, as above.
 DELETE FROM events WHERE id = ANY (ARRAY(
     SELECT id FROM events WHERE conversation_id = $1 ORDER BY seq LIMIT $2
 )) RETURNING id
@@ -52,6 +57,7 @@ FROM (
 ) AS page
 
 -- name: erase_messages
+-- Only those that are not deleted yet: whoever is at the same piece a second time changes nothing.
 UPDATE messages SET content = '', attachments = '[]', deleted_at = date_trunc('milliseconds', clock_timestamp())
 WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL
 RETURNING id, sender_id, deleted_at
@@ -63,6 +69,7 @@ DELETE FROM notices WHERE id IN (
 ) RETURNING id
 
 -- name: forget_events
+-- As `forget_notices`; the days are EVENTS_RETENTION_DAYS.
 DELETE FROM events WHERE id IN (
     SELECT id FROM events WHERE created_at < now() - make_interval(days => $2) ORDER BY created_at LIMIT $1
 ) RETURNING id

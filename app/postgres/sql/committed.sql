@@ -1,10 +1,11 @@
 -- name: snapshot
+-- What a pod has seen when it starts: all that is committed by now.
 SELECT pg_current_snapshot()::text AS snapshot
 
 -- name: committed_since
--- What was written by transactions that were not seen: $2 are those that ran at the last look, $1 the first that had
--- not begun then. The upper bound leaves nothing out: it tells the planner that the range is short, who would guess a
--- third of the table. WITH TIES: a transaction is read whole, so that the next look begins behind it.
+-- What was written by transactions that were not seen: $2 are those that ran at the last look, $1 the first that
+-- had not begun then. The upper bound leaves nothing out: it tells the planner that the range is short, who would
+-- guess a third of the table. WITH TIES: a transaction is read whole, so that the next look begins behind it.
 WITH written AS MATERIALIZED (
     SELECT * FROM (
         (SELECT xid, conversation_id, seq FROM messages
@@ -30,8 +31,8 @@ UNION ALL
 SELECT NULL, xid::text, conversation_id, seq FROM written
 
 -- name: notices_since
--- The same of the notices. What ended the hiding of a conversation is the first message that was stored in the same
--- transaction.
+-- The same of the notices. What ended the hiding of a conversation is the first message that was stored in the
+-- same transaction.
 WITH noticed AS MATERIALIZED (
     SELECT * FROM (
         (SELECT xid, id, kind, user_id, conversation_id, created_at FROM notices

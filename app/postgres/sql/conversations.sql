@@ -1,9 +1,5 @@
--- name: last_seqs
-SELECT h.conversation_id, h.last_seq
-FROM unnest($1::uuid[]) AS wanted (conversation_id)
-CROSS JOIN LATERAL (SELECT * FROM conversation_heads WHERE conversation_id = wanted.conversation_id OFFSET 0) h
-
 -- name: lock_conversation
+-- The lock of every change: NO KEY, so that it does not wait for what only refers to the row.
 SELECT last_seq, last_message_seq FROM conversation_heads WHERE conversation_id = $1 FOR NO KEY UPDATE
 
 -- name: locked_conversation
@@ -45,18 +41,24 @@ FROM created, unnest($9::text[]) AS person (user_id)
 RETURNING conversation_id
 
 -- name: find_direct_conversation
+-- By the unique index of the pair, which is in order.
 SELECT id FROM conversations WHERE direct_low = $1 AND direct_high = $2
 
 -- name: find_conversation_created_as
+-- By the Idempotency-Key of a group; the digest tells whether the same was asked for.
 SELECT id, fingerprint FROM conversations WHERE created_by = $1 AND creation_key = $2
 
 -- name: update_conversation
+-- Under the lock of the head, so that nothing else changes the two in between.
 UPDATE conversations SET title = $2, metadata = $3::text::jsonb, updated_at = clock_timestamp() WHERE id = $1
 
 -- name: conversation_state
+-- Read after a change, so that the event has what the database has.
 SELECT title, metadata, owner_id, updated_at FROM conversations WHERE id = $1
 
 -- name: hide_conversation
+-- Until a message comes after this seq; the head remembers that somebody has hidden it, so that a send takes the
+-- statement that shows it again. Gives nothing where it is hidden already.
 WITH head AS (
     UPDATE conversation_heads SET is_hidden = true WHERE conversation_id = $1 RETURNING last_message_seq
 )
@@ -66,6 +68,7 @@ WHERE conversation_id = $1 AND user_id = $2 AND (hidden_seq IS NULL OR hidden_se
 RETURNING id
 
 -- name: show_conversation
+-- Gives nothing where it was not hidden.
 UPDATE participants p SET hidden_seq = NULL
 FROM conversation_heads h
 WHERE h.conversation_id = $1 AND p.conversation_id = $1 AND p.user_id = $2 AND p.hidden_seq >= h.last_message_seq
@@ -88,10 +91,16 @@ WITH gone AS (
 )
 DELETE FROM conversations WHERE id = $1
 
+-- name: last_seqs
+-- OFFSET 0 has each head looked up: the planner does not know how few they are.
+SELECT h.conversation_id, h.last_seq
+FROM unnest($1::uuid[]) AS wanted (conversation_id)
+CROSS JOIN LATERAL (SELECT * FROM conversation_heads WHERE conversation_id = wanted.conversation_id OFFSET 0) h
+
 -- name: unread_count
--- The first thousand messages after the cursor settle it, unless some of them are the reader's own or deleted. Then
--- there may be a hundred thousand more of those, so it is counted sender by sender, by an index that has no deleted
--- ones: a look for each sender, and a thousand rows at most.
+-- The first thousand messages after the cursor settle it, unless some of them are the reader's own or deleted.
+-- Then there may be a hundred thousand more of those, so it is counted sender by sender, by an index that has no
+-- deleted ones: a lookup for each sender, and a thousand rows at most.
 (
     SELECT CASE WHEN seen < 1000 OR unread = 1000 THEN unread ELSE (
         SELECT count(*) FROM (
@@ -132,8 +141,9 @@ DELETE FROM conversations WHERE id = $1
 )
 
 -- name: shown_conversations
--- What is shown of the conversations in `me`. OFFSET 0, here and below, has a table looked up row by row: the planner
--- does not know how few they are, and would read all of it. The reactions are those of `message_with_reactions`.
+-- What is shown of the conversations in `me`. OFFSET 0, here and below, has a table looked up row by row: the
+-- planner does not know how few they are, and would read all of it. The reactions are those of
+-- `message_with_reactions`.
 SELECT c.id, c.type, c.title, c.metadata, c.created_by, c.owner_id, c.created_at, c.updated_at,
     me.last_seq, me.activity_at,
     (SELECT count(*) FROM participants WHERE conversation_id = c.id) AS participant_count,
@@ -187,8 +197,8 @@ WITH me AS MATERIALIZED (
 {shown_conversations}
 
 -- name: all_conversations
--- A page of conversations by id, as nobody in particular sees them: all is read. It and the next three differ in their
--- condition, because one that may be there or not is one that no index serves.
+-- A page of conversations by id, as nobody in particular sees them: all is read. It and the next three differ in
+-- their condition, because one that may be there or not is one that no index serves.
 WITH me AS MATERIALIZED (
     SELECT c.id AS conversation_id, ''::varchar AS user_id, h.last_seq AS last_read_seq, h.last_seq,
            h.last_message_seq, h.activity_at
@@ -202,6 +212,7 @@ WITH me AS MATERIALIZED (
 ORDER BY c.id
 
 -- name: direct_conversations
+-- As `all_conversations`, of one type.
 WITH me AS MATERIALIZED (
     SELECT c.id AS conversation_id, ''::varchar AS user_id, h.last_seq AS last_read_seq, h.last_seq,
            h.last_message_seq, h.activity_at
@@ -215,6 +226,7 @@ WITH me AS MATERIALIZED (
 ORDER BY c.id
 
 -- name: group_conversations
+-- The same.
 WITH me AS MATERIALIZED (
     SELECT c.id AS conversation_id, ''::varchar AS user_id, h.last_seq AS last_read_seq, h.last_seq,
            h.last_message_seq, h.activity_at
@@ -228,6 +240,7 @@ WITH me AS MATERIALIZED (
 ORDER BY c.id
 
 -- name: conversations_of_user
+-- As `all_conversations`, of a user, and of a type where $4 names one.
 WITH me AS MATERIALIZED (
     SELECT c.id AS conversation_id, ''::varchar AS user_id, h.last_seq AS last_read_seq, h.last_seq,
            h.last_message_seq, h.activity_at

@@ -1,6 +1,16 @@
+-- name: append_events
+-- The entries that a change adds to the log, and the head that they move on, in one round trip.
+WITH logged AS (
+    INSERT INTO events (conversation_id, seq, event, message_id, data)
+    SELECT $1, entry.seq, entry.event, entry.message_id, entry.data::jsonb
+    FROM unnest($2::bigint[], $3::text[], $4::uuid[], $5::text[]) AS entry (seq, event, message_id, data)
+)
+UPDATE conversation_heads SET last_seq = $6 WHERE conversation_id = $1
+RETURNING conversation_id
+
 -- name: changes_after
 -- All gaps of a pod at once: what each conversation has after the seq that was delivered last. A message is its
--- own entry in the log; what other entries say of a message or a person is read where it stands now. OFFSET 0 has
+-- own entry in the log; the content of a message and the profile of a user are read as they are now. OFFSET 0 has
 -- it looked up entry by entry: the planner takes each gap for a large one, and would read whole tables.
 SELECT gap.conversation_id, log.seq, log.event, log.data, log.message_id,
        m.sender_id, m.content, m.attachments, m.client_message_id, m.created_at, m.updated_at, m.deleted_at,
@@ -28,16 +38,6 @@ LEFT JOIN LATERAL (
     SELECT * FROM users WHERE id = log.data ->> 'userId' AND log.event = 'participant:added' OFFSET 0
 ) u ON u.deleted_at IS NULL
 ORDER BY gap.conversation_id, log.seq
-
--- name: append_events
--- The entries that a change adds to the log, and the head that they move on, in one round trip.
-WITH logged AS (
-    INSERT INTO events (conversation_id, seq, event, message_id, data)
-    SELECT $1, entry.seq, entry.event, entry.message_id, entry.data::jsonb
-    FROM unnest($2::bigint[], $3::text[], $4::uuid[], $5::text[]) AS entry (seq, event, message_id, data)
-)
-UPDATE conversation_heads SET last_seq = $6 WHERE conversation_id = $1
-RETURNING conversation_id
 
 -- name: log_positions
 -- Where conversations stand, and whether the entry after a seq of each is still there.

@@ -1,11 +1,8 @@
--- name: seq_of_message
-SELECT seq FROM messages WHERE id = $2 AND conversation_id = $1
-
 -- name: sent_messages
 -- Many sends in one statement: seq, membership, message and webhook of each. This and the next two are parts of
 -- `send_messages` and `send_messages_waiting`, whose `head` locks the heads in one order before the membership is
--- read. The membership is locked as well, because a removal that commits meanwhile must be seen: a locked row is read
--- anew. Each refuses a deleted user too, by when the token was issued.
+-- read. The membership is locked as well, because a removal that commits meanwhile must be seen: a locked row is
+-- read anew. Each refuses a deleted user too, by when the token was issued.
 moment AS MATERIALIZED (
     SELECT clock_timestamp() AS at FROM (SELECT count(*) FROM head) locked
 ), accepted AS MATERIALIZED (
@@ -25,7 +22,8 @@ moment AS MATERIALIZED (
 
 -- name: sent_before
 -- A message that was sent before under the same id gives nothing, so that only two of one moment meet the unique
--- index. OFFSET 0 has it looked up one by one: of tables that were empty a moment ago the planner would read the whole.
+-- index. OFFSET 0 has it looked up one by one: of tables that were empty a moment ago the planner would read the
+-- whole.
 EXISTS (
               SELECT 1 FROM messages m
               WHERE m.conversation_id = input.conversation_id AND m.sender_id = input.sender_id
@@ -51,8 +49,8 @@ numbered AS (
 )
 
 -- name: send_messages
--- Nobody's head is waited for: what is busy, or hidden, is left out and takes `send_messages_waiting`, because one slow
--- conversation must not hold up all others. Gives what was stored, by its place among the values, and the
+-- Nobody's head is waited for: what is busy, or hidden, is left out and takes `send_messages_waiting`, because one
+-- slow conversation must not hold up all others. Gives what was stored, by its place among the values, and the
 -- conversations whose heads were free. Only those senders are asked of whom it is worth the call.
 WITH head AS MATERIALIZED (
     SELECT conversation_id, last_seq, last_message_seq, is_hidden FROM conversation_heads
@@ -72,10 +70,10 @@ UNION ALL
 SELECT NULL, conversation_id, NULL, NULL, NULL FROM head
 
 -- name: send_messages_waiting
--- The same for one conversation whose head is waited for: `is_refused` reads what is there when it is called, so that
--- a deletion during the wait is seen. Whoever has hidden the conversation is shown it again by the first message. FOR
--- KEY SHARE would not see a hiding that commits meanwhile, so `pair` is read anew; and only where a direct
--- conversation was hidden.
+-- The same for one conversation whose head is waited for: `is_refused` reads what is there when it is called, so
+-- that a deletion during the wait is seen. Whoever has hidden the conversation is shown it again by the first
+-- message. FOR KEY SHARE would not see a hiding that commits meanwhile, so `pair` is read anew; and only where a
+-- direct conversation was hidden.
 WITH head AS MATERIALIZED (
     SELECT conversation_id, last_seq, last_message_seq, is_hidden FROM conversation_heads
     WHERE conversation_id = ANY($2::uuid[])
@@ -103,6 +101,7 @@ UNION ALL
 SELECT NULL, conversation_id, NULL, NULL, NULL FROM head
 
 -- name: edit_message
+-- Under the lock of the head; whether it may be edited was read under the same lock.
 UPDATE messages SET content = $2, updated_at = $3 WHERE id = $1
 
 -- name: delete_message
@@ -127,15 +126,22 @@ SELECT m.*, (
         ) AS grouped
     ) AS reactions FROM messages m
 
--- name: history_backward
-{message_with_reactions} WHERE m.conversation_id = $2 AND m.seq < $3 ORDER BY m.seq DESC LIMIT $4
-
--- name: history_forward
-{message_with_reactions} WHERE m.conversation_id = $2 AND m.seq > $3 ORDER BY m.seq LIMIT $4
-
 -- name: get_message
+-- By its id alone: who may see it is asked of its conversation.
 {message_with_reactions} WHERE m.id = $2
 
 -- name: message_sent_as
 -- The other half of a repeated send: what the same sender sent first under that id.
 {message_with_reactions} WHERE m.conversation_id = $2 AND m.sender_id = $1 AND m.client_message_id = $3
+
+-- name: history_backward
+-- By the index of conversation and seq, from the newest or from a cursor.
+{message_with_reactions} WHERE m.conversation_id = $2 AND m.seq < $3 ORDER BY m.seq DESC LIMIT $4
+
+-- name: history_forward
+-- The same, from a cursor towards the newest.
+{message_with_reactions} WHERE m.conversation_id = $2 AND m.seq > $3 ORDER BY m.seq LIMIT $4
+
+-- name: seq_of_message
+-- Only in its own conversation: a message of another one is no place in this history.
+SELECT seq FROM messages WHERE id = $2 AND conversation_id = $1

@@ -1,6 +1,8 @@
 -- name: append_webhooks
+-- In the transaction of the change: a webhook is committed with it or not at all.
 INSERT INTO webhooks (id, conversation_id, event, seq, user_id, message_id, data, created_at, traceparent)
-SELECT added.id, $1, added.event, added.seq, added.user_id, added.message_id, added.data::jsonb, added.created_at, $9
+SELECT added.id, $1, added.event, added.seq, added.user_id, added.message_id, added.data::jsonb,
+       added.created_at, $9
 FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::uuid[], $7::text[], $8::timestamptz[])
      AS added (id, event, seq, user_id, message_id, data, created_at)
 

@@ -1,22 +1,5 @@
--- name: admissions
--- What sockets follow from the moment they are connected, of all who connect at once, by the place of their token;
--- without a conversation, that it was issued before its user was deleted.
-WITH token AS (
-    SELECT * FROM unnest($1::varchar[], $2::bigint[]) WITH ORDINALITY AS input (user_id, second, place)
-)
-SELECT token.place, mine.conversation_id
-FROM token
-CROSS JOIN LATERAL (SELECT conversation_id FROM participants WHERE user_id = token.user_id OFFSET 0) mine
-UNION ALL
-SELECT token.place, NULL
-FROM token
-CROSS JOIN LATERAL (
-    SELECT 1 FROM users
-    WHERE id = token.user_id AND refused_until IS NOT NULL AND is_refused(token.user_id, token.second) OFFSET 0
-) revoked
-
 -- name: membership
--- A stranger and an unknown conversation are told apart by one look.
+-- A stranger and an unknown conversation are told apart by one statement.
 SELECT EXISTS (SELECT 1 FROM conversations WHERE id = $1) AS known,
        EXISTS (SELECT 1 FROM participants WHERE conversation_id = $1 AND user_id = $2) AS member
 
@@ -50,19 +33,39 @@ CROSS JOIN LATERAL (
 LEFT JOIN LATERAL (SELECT * FROM users WHERE id = p.user_id OFFSET 0) u ON u.deleted_at IS NULL
 ORDER BY p.conversation_id, p.place, p.joined_at, p.user_id
 
--- name: joined_since
-SELECT conversation_id FROM participants WHERE user_id = $1 AND joined_at >= $2 ORDER BY joined_at LIMIT 1000
-
--- name: participant_count
-SELECT count(*) AS count FROM participants WHERE conversation_id = $1
-
 -- name: named_participants
+-- OFFSET 0 has each looked up one by one.
 SELECT p.*, u.display_name, u.avatar_url
 FROM unnest($2::text[]) AS named (user_id)
 CROSS JOIN LATERAL (
     SELECT * FROM participants WHERE conversation_id = $1 AND user_id = named.user_id OFFSET 0
 ) p
 LEFT JOIN LATERAL (SELECT * FROM users WHERE id = p.user_id OFFSET 0) u ON u.deleted_at IS NULL
+
+-- name: participant_count
+-- Read under the lock of the head where it bounds what is added.
+SELECT count(*) AS count FROM participants WHERE conversation_id = $1
+
+-- name: joined_since
+-- For a client that was away; no more than a thousand, so that its answer is bounded.
+SELECT conversation_id FROM participants WHERE user_id = $1 AND joined_at >= $2 ORDER BY joined_at LIMIT 1000
+
+-- name: admissions
+-- What sockets follow from the moment they are connected, of all who connect at once, by the place of their token;
+-- without a conversation, that it was issued before its user was deleted.
+WITH token AS (
+    SELECT * FROM unnest($1::varchar[], $2::bigint[]) WITH ORDINALITY AS input (user_id, second, place)
+)
+SELECT token.place, mine.conversation_id
+FROM token
+CROSS JOIN LATERAL (SELECT conversation_id FROM participants WHERE user_id = token.user_id OFFSET 0) mine
+UNION ALL
+SELECT token.place, NULL
+FROM token
+CROSS JOIN LATERAL (
+    SELECT 1 FROM users
+    WHERE id = token.user_id AND refused_until IS NOT NULL AND is_refused(token.user_id, token.second) OFFSET 0
+) revoked
 
 -- name: add_participants
 -- Those who are in already are left as they are; a newcomer starts with nothing unread.
@@ -79,6 +82,7 @@ WITH entered AS (
 SELECT * FROM entered ORDER BY joined_at
 
 -- name: remove_participant
+-- Former participants are remembered, because their messages are there to be erased with them.
 WITH gone AS (
     DELETE FROM participants WHERE conversation_id = $1 AND user_id = $2 RETURNING conversation_id, user_id
 ), remembered AS (
@@ -93,6 +97,7 @@ SELECT user_id FROM gone
 SELECT user_id FROM participants WHERE conversation_id = $1 ORDER BY joined_at, user_id COLLATE "C" LIMIT 1
 
 -- name: hand_over_group
+-- The owner stands in both tables: one statement, so that they never differ.
 WITH owned AS (UPDATE conversations SET owner_id = $2, updated_at = clock_timestamp() WHERE id = $1)
 UPDATE participants SET role = 'owner' WHERE conversation_id = $1 AND user_id = $2
 

@@ -34,7 +34,7 @@ CROSS JOIN LATERAL (
 ) AS shared
 
 -- name: last_presence_webhooks
--- What the master was told last, or is about to be told, of each of the next users.
+-- The last webhook about the presence of each of the next users, delivered or not.
 SELECT DISTINCT ON (user_id) user_id, event, seq FROM webhooks
 WHERE conversation_id IS NULL AND user_id > $1
 ORDER BY user_id, seq DESC

@@ -8,7 +8,9 @@ ON CONFLICT DO NOTHING
 RETURNING id
 
 -- name: has_reaction
+-- Tells a reaction that is there already from one too many, which `add_reaction` refuses as well.
 SELECT 1 FROM reactions WHERE message_id = $1 AND emoji = $2 AND user_id = $3
 
 -- name: remove_reaction
+-- Gives nothing where there is none: then no event is logged.
 DELETE FROM reactions WHERE message_id = $1 AND emoji = $2 AND user_id = $3 RETURNING id

@@ -15,5 +15,6 @@ RETURNING p.last_read_seq, p.last_read_at, target.id AS message_id,
           ) AS counted) AS is_large
 
 -- name: read_cursor
+-- Where it stands if it was not moved, and whether that was because the token was revoked.
 SELECT last_read_seq, coalesce(last_read_at, joined_at) AS last_read_at, is_refused($2, $3) AS is_refused
 FROM participants WHERE conversation_id = $1 AND user_id = $2

@@ -7,11 +7,13 @@ SELECT (SELECT count(*) FROM (SELECT 1 FROM users WHERE deleted_at IS NULL LIMIT
        (SELECT count(*) FROM (SELECT 1 FROM webhooks WHERE state = 'dead' LIMIT $1) counted) AS dead
 
 -- name: estimated_counts
+-- What the planner knows of the tables: cheap however large they are.
 SELECT relname AS name, reltuples::bigint AS count FROM pg_class
 WHERE oid IN ('users'::regclass, 'conversations'::regclass, 'messages'::regclass)
 
 -- name: messages_of_last_day
--- The upper bound leaves nothing out: it tells the planner that a day is little, who would guess a third of it all.
+-- The upper bound leaves nothing out: it tells the planner that a day is little, who would guess a third of it
+-- all.
 SELECT count(*) AS count FROM (
     SELECT 1 FROM messages WHERE id BETWEEN $1 AND 'ffffffff-ffff-ffff-ffff-ffffffffffff' LIMIT $2
 ) counted

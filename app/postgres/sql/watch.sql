@@ -1,4 +1,5 @@
 -- name: is_migrated
+-- By the name of the last migration; a table that is missing says no as well.
 SELECT true FROM tortoise_migrations WHERE app = $1 AND name = $2
 
 -- name: is_standby

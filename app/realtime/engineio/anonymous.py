@@ -1,13 +1,10 @@
-"""Sessions whose clients are not let in yet, bounded apart from the sockets: who says nothing makes room."""
+"""Anonymous sessions: bounded apart from authenticated sockets; the longest silent one makes room for another."""
 
 from collections.abc import Sized
-from typing import TYPE_CHECKING
 
 from app.observability import metrics
+from app.realtime.engineio.session import Session
 from app.runtime.supervisor import Supervisor
-
-if TYPE_CHECKING:
-    from app.realtime.engineio.session import Session
 
 
 class Anonymous:
@@ -44,9 +41,9 @@ class Anonymous:
         self._supervisor.once("close a silent session for another", self._silent.pop(oldest).close())
         return True
 
-    def enter(self, session: "Session") -> None:
+    def enter(self, session: Session) -> None:
         self._silent[session.sid] = session
 
-    def leave(self, session: "Session") -> None:
+    def leave(self, session: Session) -> None:
         """Know that a session is silent no longer, or is over."""
         self._silent.pop(session.sid, None)

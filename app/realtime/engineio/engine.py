@@ -1,4 +1,4 @@
-"""Engine.IO's server: python-engineio keeps the protocol of long polling; sessions and WebSockets are our own.
+"""The Engine.IO server: all sessions of this pod; python-engineio handles the requests of long polling.
 
 All that is known of python-engineio's insides stands here and in `session`; written for 4.15, and
 `tests/unit/test_hooks.py` fails where that changes.
@@ -6,7 +6,7 @@ All that is known of python-engineio's insides stands here and in `session`; wri
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable, Sized
 from typing import Any
 
 import engineio
@@ -16,9 +16,10 @@ from app.contract.codec import encode
 from app.realtime.engineio.anonymous import Anonymous
 from app.realtime.engineio.heartbeat import Heartbeat
 from app.realtime.engineio.incoming import Wire
+from app.realtime.engineio.receiver import Receiver
 from app.realtime.engineio.session import Session
-from app.realtime.engineio.session_ids import SessionIds
 from app.realtime.http.requests import Request, Response
+from app.realtime.http.session_ids import SessionIds
 from app.realtime.websocket.frames import text_frame
 from app.runtime.supervisor import Supervisor
 
@@ -28,51 +29,66 @@ _log = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES = 1 << 20
 # So many sockets are written to in one tick of the loop, so that a large room does not hold up all others.
 MAX_WRITES = 128
-# A connection on which nobody asks for a socket is closed after so many seconds.
-CONNECT_PATIENCE = 10
+# A session that does not ask for a socket is closed after so many seconds.
+CONNECT_TIMEOUT = 10
 
 
 class Engine(engineio.AsyncServer):  # type: ignore[misc]
-    """All sessions of this pod; their ids name it."""
+    """All Engine.IO sessions of this pod; their ids name it."""
 
     sockets: dict[str, Session]
-    max_unsent_bytes: int
-    session_ids: SessionIds
-    supervisor: Supervisor
-    heartbeat: Heartbeat
-    anonymous: Anonymous
+    max_http_buffer_size: int
     ping_interval: int
     ping_timeout: int
-    # Handles a message of a session for which nothing must be waited for; False where it is none of these.
-    take_now: Callable[[Any, str | bytes], bool]
-    # Gives of what must wait for its turn what is needed of it.
-    clip: Callable[[str | bytes], str | bytes]
-    # Takes what the client of a session says when its turn has come.
-    on_message: Callable[[Any, str | bytes], Awaitable[None]]
-    # Is told of the end of a session.
-    on_end: Callable[[Session], Awaitable[None]]
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # Those that have something to write at the end of this tick, in the order in which they had.
+    def __init__(
+        self,
+        receiver: Receiver[Session],
+        supervisor: Supervisor,
+        session_ids: SessionIds,
+        clients: Sized,
+        *,
+        max_unsent_bytes: int,
+        max_clients: int,
+        max_anonymous: int,
+    ) -> None:
+        """Make an engine for the `clients` that `receiver` has let in, and for anonymous sessions beside them."""
+        super().__init__(
+            # A driver that needs nothing else: `_async` takes its place.
+            async_mode="asgi",
+            # The gate decides about origins, for health checks as well.
+            cors_allowed_origins=[],
+            max_http_buffer_size=MAX_MESSAGE_BYTES,
+            http_compression=False,
+            # The heartbeat does that.
+            monitor_clients=False,
+            logger=False,
+        )
+        self.receiver = receiver
+        self.supervisor = supervisor
+        self.max_unsent_bytes = max_unsent_bytes
+        self.heartbeat = Heartbeat()
+        self.anonymous = Anonymous(self.sockets, clients, max_clients, max_anonymous, supervisor)
+        self._session_ids = session_ids
+        # The sessions that write at the end of this tick, in order.
         self._unsent: list[Session] = []
-        # What engineio's drivers for other servers are; that there is a WebSocket is all that it asks of the last.
+        # What python-engineio's drivers give it; of the WebSocket it asks only that there is one.
         self._async = {
             "asyncio": True,
             "translate_request": _environ,
             "make_response": _response,
             "websocket": True,
         }
-        told = {
+        opening = {
             "pingTimeout": self.ping_timeout * 1000,
             "pingInterval": self.ping_interval * 1000,
             "maxPayload": self.max_http_buffer_size,
         }
-        # What is the same in all that clients are told when their sessions open.
-        self._told = encode(told).decode().removeprefix("{")
+        # The part of the OPEN packet that is the same for all sessions.
+        self._opening = encode(opening).decode().removeprefix("{")
 
     def generate_id(self) -> str:
-        return self.session_ids.new()
+        return self._session_ids.new()
 
     async def _handle_connect(self, _: dict[str, Any], __: str, jsonp_index: int | None = None) -> Any:
         """Open a session that begins with polling."""
@@ -89,11 +105,11 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]
         return session
 
     def _open(self, session: Session, upgrades: str) -> str:
-        """Count a session in; gives what its client is told of it."""
+        """Register a session; gives its OPEN packet."""
         self.sockets[session.sid] = session
         self.anonymous.enter(session)
-        self.heartbeat.wait(session, CONNECT_PATIENCE)
-        return f'{{"sid":"{session.sid}","upgrades":{upgrades},{self._told}'
+        self.heartbeat.wait(session, CONNECT_TIMEOUT)
+        return f'{{"sid":"{session.sid}","upgrades":{upgrades},{self._opening}'
 
     def flush_soon(self, session: Session) -> None:
         """Write what a session has to send at the end of this tick, together with what it gets until then."""

@@ -1,7 +1,6 @@
-"""One clock for all connections: each waits in the second in which something is due of it.
+"""The heartbeat of Engine.IO sessions: pings, ping timeouts and connect timeouts on one clock.
 
-A connection that is due is pinged, or given up where it has not answered the last ping. None has a task or a timer
-of its own.
+A session that is due is pinged, or closed where it has not answered the last ping. None has a task or a timer.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What comes in on a session, over polling or a WebSocket: as fast as it is handled, and no faster.
+"""Messages that come in on a session, over polling or a WebSocket: read no faster than they are handled.
 
     taken ──▶ handled in this tick
       └──▶ waiting in the inbox ── too much of it ──▶ held: nothing more is read ── all is handled ──▶ taken
@@ -10,16 +10,14 @@ import asyncio
 import binascii
 from base64 import b64decode
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from engineio.async_socket import AsyncSocket
 from engineio.exceptions import EngineIOError
 
 from app.delivery.rooms import Frame
-from app.realtime.socketio.inbox import Inbox
-
-if TYPE_CHECKING:
-    from app.realtime.engineio.engine import Engine
+from app.realtime.engineio.inbox import Inbox
+from app.realtime.engineio.receiver import Host
 
 # What one client sent is handled for so many seconds before all others have a turn.
 MAX_TURN = 0.001
@@ -58,9 +56,9 @@ class Incoming(AsyncSocket):  # type: ignore[misc]
 
     __slots__ = ("closed", "inbox", "is_held", "room", "server", "socket", "wire")
 
-    server: "Engine"
+    server: Host
 
-    def __init__(self, server: "Engine") -> None:
+    def __init__(self, server: Host) -> None:
         self.server = server
         self.closed = False
         # What the client became: a socket of the chat. Engine.IO knows nothing of it.
@@ -148,10 +146,10 @@ class Incoming(AsyncSocket):  # type: ignore[misc]
     def take_message(self, message: str | bytes) -> None:
         """Take in a message; one is handled after the other."""
         if self.inbox is None:
-            self.inbox = Inbox(self.push)
-        if not self.inbox.is_busy and self.server.take_now(self, message):
+            self.inbox = Inbox(self.push, self.server.receiver.acknowledgement)
+        if not self.inbox.is_busy and self.server.receiver.take_now(self, message):
             return
-        if self.inbox.put(self.server.clip(message)):
+        if self.inbox.put(self.server.receiver.clip(message)):
             self._hold()
         self._begin(self.inbox)
 
@@ -164,7 +162,7 @@ class Incoming(AsyncSocket):  # type: ignore[misc]
             self.end_now()
             return
         if self.inbox is None:
-            self.inbox = Inbox(self.push)
+            self.inbox = Inbox(self.push, self.server.receiver.acknowledgement)
         self.inbox.rests_until = asyncio.get_running_loop().time() + seconds
         self._begin(self.inbox)
 
@@ -191,7 +189,7 @@ class Incoming(AsyncSocket):  # type: ignore[misc]
         clock = asyncio.get_running_loop().time
         turn = clock() + MAX_TURN
         while (message := await inbox.next()) is not None:
-            await self.server.on_message(self, message)
+            await self.server.receiver.on_message(self, message)
             if clock() > turn:
                 # Others have their turn.
                 await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What waits for the next poll of a session that has no WebSocket."""
+"""The queue of a polling session: packets that wait for the next poll, counted in bytes."""
 
 import asyncio
 from typing import Any

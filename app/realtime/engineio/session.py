@@ -8,7 +8,6 @@ Neither has a task of its own.
 """
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from engineio.exceptions import QueueEmpty
 from engineio.packet import CLOSE, MESSAGE, NOOP, PING, Packet
@@ -17,10 +16,8 @@ from app.delivery.rooms import Frame
 from app.observability import metrics
 from app.realtime.engineio.incoming import Incoming, Wire
 from app.realtime.engineio.polling import ByteQueue
+from app.realtime.engineio.receiver import Host
 from app.realtime.websocket.frames import text_frame
-
-if TYPE_CHECKING:
-    from app.realtime.engineio.engine import Engine
 
 # Above this a client is behind: what is of use only now is not queued for it.
 BEHIND_BYTES = 65_536
@@ -50,7 +47,7 @@ class Session(Incoming):
         "write",
     )
 
-    def __init__(self, server: "Engine", sid: str) -> None:
+    def __init__(self, server: Host, sid: str) -> None:
         super().__init__(server)
         self.sid = sid
         self.connected = self.upgrading = self.upgraded = self.closing = False
@@ -268,4 +265,4 @@ class Session(Incoming):
         if self.wire is not None:
             self.wire.close()
             self.server.heartbeat.wait(self, CLOSE_PATIENCE)
-        await self.server.on_end(self)
+        await self.server.receiver.on_end(self)

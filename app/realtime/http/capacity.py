@@ -1,4 +1,4 @@
-"""How much the socket listener takes, by MAX_SOCKETS and by how many files the process may have open."""
+"""Capacity of the socket listener: connections, sessions and forwards, by MAX_SOCKETS and open files."""
 
 import logging
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What one pod takes; each is a number of connections, but for `anonymous`, which counts sessions."""
+    """The capacity of one pod, in connections; `anonymous` counts sessions."""
 
     # All that the socket listener has open.
     files: int

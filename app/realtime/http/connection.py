@@ -1,4 +1,4 @@
-"""One connection for as long as it speaks HTTP: its requests are answered one after the other, in their order.
+"""An HTTP connection of the socket listener: requests are answered in their order, until it ends or upgrades.
 
     connected ── request ──▶ answering ── answered ──▶ waiting for the next ── … ──▶ closed
         │                        └── refused, or the last one ──▶ parting ──▶ closed

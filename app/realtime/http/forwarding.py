@@ -1,4 +1,4 @@
-"""Requests for the session of another pod are passed on to it, so that polling works behind any load balancer.
+"""Forwarding of requests and WebSockets to the pod that holds their session: polling behind any load balancer.
 
 The session id names its pod, and the pods' addresses stand in Redis under a lease. One hop, from pod to pod, on
 the port that browsers use. Each request has a connection of its own, since a poll lasts. If the owner is gone the
@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 from aiohttp import ClientError, ClientPayloadError, ClientSession, ClientTimeout, TCPConnector
 
 from app.observability import metrics
-from app.realtime.engineio.session_ids import SessionIds
 from app.realtime.http.capacity import Capacity
 from app.realtime.http.pipe import PipeEnd
 from app.realtime.http.requests import Request, Response, error, respond
+from app.realtime.http.session_ids import SessionIds
 from app.redis.addresses import Addresses
 from app.redis.connection import AWAY
 from app.runtime.supervisor import Supervisor

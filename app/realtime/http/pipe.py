@@ -1,4 +1,4 @@
-"""Two connections that are one: what comes on one goes out on the other, as fast as that takes it."""
+"""A pipe between two TCP connections, with back-pressure: it carries forwarded WebSockets."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""HTTP requests, from bytes to what they say: httptools parses, and all that a client may send is bounded here."""
+"""Parsing of HTTP requests on the socket listener, by httptools: bounds of head, headers, query and body."""
 
 import asyncio
 import functools

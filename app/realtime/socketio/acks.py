@@ -1,4 +1,4 @@
-"""Errors become acknowledgements and `error` events: nowhere else do they take that form."""
+"""Error acknowledgements and `error` events of Socket.IO: the code and message of each error, here only."""
 
 import logging
 

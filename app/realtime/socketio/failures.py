@@ -1,13 +1,13 @@
-"""How often the events of one user may fail on this pod: past it they wait, and slow nobody else.
+"""Rate limit of failed socket events, by user: past it the user's sockets are not read from for a while.
 
-What a client causes is counted; what it is refused because a dependency is away is not.
+Failures that a client causes are counted; refusals because a dependency is away are not.
 """
 
 import time
 
-# A failed event costs some 0.2 ms of the loop: so many a second are a hundredth of it.
+# A failed event costs some 0.2 ms of the loop: so many a second take a hundredth of it.
 PER_SECOND = 50
-# What may fail at once.
+# How many events may fail at once.
 BURST = 500
 # Users who are remembered; past it the oldest are forgotten.
 MAX_REMEMBERED = 100_000
@@ -19,7 +19,7 @@ class Failures:
     """Counts failed events by user: the generic cell rate algorithm, in this process alone."""
 
     def __init__(self) -> None:
-        # When each is back at zero.
+        # When the count of each user is back at zero.
         self._zero: dict[str, float] = {}
 
     def count(self, user_id: str) -> float:

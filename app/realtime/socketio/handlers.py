@@ -1,6 +1,6 @@
-"""What a client may ask for over a socket: each payload becomes a command, each answer an acknowledgement.
+"""Socket events other than a send: edit, delete, typing, presence, auth refresh, sync.
 
-What it says is in `sending`.
+Each payload becomes a command, each answer an acknowledgement. `message:send` is in `sending`.
 """
 
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""The default namespace: sockets come and go, and each event of theirs becomes one call of a use-case."""
+"""The default namespace of Socket.IO: connect, disconnect, events, token expiry, sockets that are closed."""
 
 import asyncio
 import secrets
@@ -26,11 +26,11 @@ from app.contract.schemas import ConnectAuth
 from app.identity import revocation
 from app.identity.actor import Actor
 from app.observability import metrics, tracing
+from app.realtime.engineio.inbox import Inbox, Reply
 from app.realtime.engineio.session import Session
 from app.realtime.socketio import acks
 from app.realtime.socketio.failures import Failures
 from app.realtime.socketio.handlers import EVENTS, HANDLERS
-from app.realtime.socketio.inbox import Inbox, Reply
 from app.realtime.socketio.packets import (
     DISCONNECTED,
     Attachments,
@@ -38,6 +38,7 @@ from app.realtime.socketio.packets import (
     ClientEvent,
     MalformedEvent,
     TooLargeEvent,
+    acknowledgement,
     connect_frame,
     event_frame,
     message_frame,
@@ -95,7 +96,7 @@ class Socket:
     def expel(self, until: int, deleted_at: float) -> None:
         # A token that was shown before is no younger, though the clock of the master was ahead.
         if revocation.is_refused(self.actor.issued_second, until) or self._authorized_at < deleted_at:
-            self.end(Unauthorized("The user was deleted"))
+            self.end(revocation.refused())
 
     def evict(self) -> None:
         self.end(Conflict("Another socket of yours was opened, and this is the oldest of too many"))
@@ -110,7 +111,7 @@ class Socket:
     def inbox(self) -> Inbox:
         """What came on it, and what it is still to be told."""
         if self.link.inbox is None:
-            self.link.inbox = Inbox(self.link.push)
+            self.link.inbox = Inbox(self.link.push, acknowledgement)
         return self.link.inbox
 
     def succeed(self, event: str) -> None:

@@ -1,4 +1,4 @@
-"""Socket.IO over Engine.IO: what a session says becomes a connect, a leave or an event of the namespace.
+"""Socket.IO over Engine.IO: packets of a session become a connect, a disconnect or an event of the namespace.
 
 open ── CONNECT ──▶ connecting ──▶ connected ── DISCONNECT ──▶ over
   │                     └── refused ──────────────────────────▶ │
@@ -7,8 +7,9 @@ open ── CONNECT ──▶ connecting ──▶ connected ── DISCONNECT �
 
 import logging
 
-from app.realtime.engineio.engine import MAX_MESSAGE_BYTES, Engine
+from app.realtime.engineio.engine import Engine
 from app.realtime.engineio.session import Session
+from app.realtime.http.session_ids import SessionIds
 from app.realtime.socketio.namespace import ChatNamespace, Socket
 from app.realtime.socketio.packets import (
     ROOT,
@@ -17,6 +18,7 @@ from app.realtime.socketio.packets import (
     Disconnect,
     MalformedEvent,
     PacketError,
+    acknowledgement,
     clip,
     read_event,
     read_packet,
@@ -30,43 +32,39 @@ _log = logging.getLogger(__name__)
 
 
 class SocketIO:
-    """What clients say, packet by packet; a client without a socket may only ask for one."""
+    """The Socket.IO protocol of all sessions; a client without a socket may only ask for one."""
 
-    def __init__(self, deps: Deps, supervisor: Supervisor) -> None:
+    def __init__(self, deps: Deps, supervisor: Supervisor, session_ids: SessionIds, max_anonymous: int) -> None:
         self._max_packet_bytes = deps.settings.max_body_bytes
         self.namespace = ChatNamespace(deps, supervisor)
         self.eio = Engine(
-            # A driver that needs nothing else: `Engine` takes its place.
-            async_mode="asgi",
-            # The gate decides about origins, for health checks as well.
-            cors_allowed_origins=[],
-            max_http_buffer_size=MAX_MESSAGE_BYTES,
-            http_compression=False,
-            # The heartbeat does that.
-            monitor_clients=False,
-            logger=False,
+            self,
+            supervisor,
+            session_ids,
+            self.namespace.sockets,
+            max_unsent_bytes=deps.settings.max_unsent_bytes,
+            max_clients=deps.settings.max_sockets,
+            max_anonymous=max_anonymous,
         )
         # Whose clients have asked for a socket and are not answered yet.
         self._connecting: set[Session] = set()
-        self.eio.on_message = self._take
-        self.eio.on_end = self._on_end
-        self.eio.take_now = self._take_now
-        self.eio.clip = self._clip
 
-    async def _on_end(self, session: Session) -> None:
+    acknowledgement = staticmethod(acknowledgement)
+
+    async def on_end(self, session: Session) -> None:
         self.eio.anonymous.leave(session)
         if session.socket is not None:
             await self.namespace.leave(session.socket)
 
-    def _clip(self, message: str | bytes) -> str | bytes:
+    def clip(self, message: str | bytes) -> str | bytes:
         return clip(message, self._max_packet_bytes) if isinstance(message, str) else message
 
-    async def _take(self, session: Session, message: str | bytes) -> None:
+    async def on_message(self, session: Session, message: str | bytes) -> None:
         if session.socket is not None:
             await self._take_of(session.socket, message)
         elif not session.has_asked and not session.closed:
             await self._take_first(session, message)
-        # Else it was refused or has left, and is not heard any more.
+        # Else it was refused or has left, and its packets are dropped.
 
     async def _take_first(self, session: Session, message: str | bytes) -> None:
         """Let a client ask for a socket; any other packet ends its session."""
@@ -141,8 +139,8 @@ class SocketIO:
     async def _fail(self, socket: Socket) -> None:
         await self.namespace.on_client_event(socket, MalformedEvent(), (), "")
 
-    def _take_now(self, session: Session, packet: str | bytes) -> bool:
-        """Hand what a client says to the writer in this tick, where it is that and nothing must be waited for."""
+    def take_now(self, session: Session, packet: str | bytes) -> bool:
+        """Submit a message to the send queue in this tick; False for other packets, or where it must wait."""
         socket, sending = session.socket, self.namespace.sending
         if socket is None or not sending.may_be_at_once:
             return False

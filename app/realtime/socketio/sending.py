@@ -20,7 +20,7 @@ from app.contract.schemas import SocketSendMessage
 from app.identity.actor import Actor
 from app.observability import tracing
 from app.postgres.database import DEADLINE, Database
-from app.realtime.socketio.inbox import Inbox, Reply
+from app.realtime.engineio.inbox import Inbox, Reply
 from app.runtime.supervisor import Supervisor
 from app.usecases import messages
 from app.usecases.deps import Deps

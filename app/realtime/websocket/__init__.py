@@ -1,1 +1,1 @@
-"""WebSockets (RFC 6455): frames, and the connection that reads and writes them."""
+"""The frames of WebSockets (RFC 6455, section 5), read and written without knowledge of sessions."""

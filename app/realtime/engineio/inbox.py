@@ -1,4 +1,4 @@
-"""What a client sent, handled in order, and the acknowledgements, in the same order.
+"""The inbox of a session: messages are handled in order, and acknowledged in the same order.
 
 put ──▶ waiting ── its turn ──▶ handled ──▶ acknowledged
                                    └── handed to the writer: the next one's turn ──▶ acknowledged
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from sys import getsizeof
 
 from app.delivery.rooms import Frame
-from app.realtime.socketio.packets import acknowledgement
 
 # Past so much, in messages and in the bytes that they take here, a client is not read from until all are handled.
 MAX_WAITING = 256
@@ -37,6 +36,7 @@ class Inbox:
     """The messages of one socket that wait for their turn, and the acknowledgements that are still to come."""
 
     __slots__ = (
+        "_acknowledgement",
         "_held_back",
         "_moved",
         "_push",
@@ -48,8 +48,9 @@ class Inbox:
         "rests_until",
     )
 
-    def __init__(self, push: Callable[[Frame], None]) -> None:
+    def __init__(self, push: Callable[[Frame], None], acknowledgement: Callable[[str, bytes], Frame]) -> None:
         self._push = push
+        self._acknowledgement = acknowledgement
         # Most messages need not wait: what they wait in is made for the first that does.
         self._waiting: deque[str | bytes] | None = None
         self._waiting_bytes = 0
@@ -146,7 +147,7 @@ class Inbox:
             if first is not reply:
                 self._held_back -= len(first.answer)
             if first.number:
-                self._push(acknowledgement(first.number, first.answer))
+                self._push(self._acknowledgement(first.number, first.answer))
             # It is there, and need not be kept.
             first.answer = b""
         if self._moved is not None:

@@ -1,4 +1,4 @@
-"""WebSockets (RFC 6455): a connection whose upgrade was read becomes one, and a session takes what it says."""
+"""The WebSocket of a session (RFC 6455): frames, fragments, control frames and close codes."""
 
 import asyncio
 import codecs

@@ -1,4 +1,4 @@
-"""Who answers a request: Engine.IO here, the pod that holds its session, the health check, or nobody."""
+"""The gate of the socket listener: path, origin and capacity checks; then a session here, or on another pod."""
 
 import asyncio
 import logging
@@ -8,9 +8,9 @@ from http import HTTPStatus
 from app.config.settings import Settings
 from app.contract import cors
 from app.realtime.engineio.engine import Engine
+from app.realtime.engineio.websocket import WebSocket
 from app.realtime.http.forwarding import ForeignSessions
 from app.realtime.http.requests import MAX_BODY_BYTES, Request, Response, error
-from app.realtime.websocket.connection import WebSocket
 from app.runtime.health import Health
 
 PATH = "/socket.io/"
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class SocketGate:
-    """Lets in who may come in, and answers the others."""
+    """Decides about each request and upgrade of the socket listener."""
 
     def __init__(self, settings: Settings, health: Health, engine: Engine, foreign: ForeignSessions) -> None:
         self._settings = settings
