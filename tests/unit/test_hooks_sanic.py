@@ -5,6 +5,7 @@ What of it makes a difference to clients is compared with Sanic's own way in `te
 
 import inspect
 from asyncio import Protocol
+from types import SimpleNamespace
 
 import pytest
 from sanic import Request, Sanic
@@ -94,7 +95,7 @@ def test_a_request_that_is_read_here_is_made_as_sanic_makes_one():
     assert list(inspect.signature(Request.__init__).parameters)[:7] == expected
     assert {"body", "head", "headers", "method", "route", "stream"} <= {*Request.__slots__}
     # Pairs of text are as good to it as its own headers.
-    made = Send(b"/a", [("A", "b")], "1.1", "POST", None, App("hooks"))
+    made = Send(b"/a", [("A", "b")], "1.1", "POST", None, SimpleNamespace())
     assert made.headers.get("a") == "b"
     assert made.route is None
 
