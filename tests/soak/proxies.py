@@ -67,8 +67,10 @@ class Proxy:
 
     def reset(self) -> None:
         for writer in list(self._writers):
-            with suppress(OSError):
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            # A transport that has closed itself has no socket any more.
+            if (found := writer.get_extra_info("socket")) is not None:
+                with suppress(OSError):
+                    found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             writer.transport.abort()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
