@@ -1,4 +1,4 @@
-"""All that a use-case may reach."""
+"""Dependencies of the use cases: all that they may reach."""
 
 from dataclasses import dataclass
 

@@ -5,6 +5,7 @@ Each payload becomes a command, each answer an acknowledgement. `message:send` i
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
+from uuid import UUID
 
 from msgspec import Raw
 
@@ -19,6 +20,7 @@ from app.contract.schemas import (
     SocketTyping,
 )
 from app.identity.actor import Actor
+from app.realtime.engineio.inbox import Inbox
 from app.usecases import catchup, messages, presence, sessions
 from app.usecases.deps import Deps
 from app.usecases.typing import Typing
@@ -26,64 +28,76 @@ from app.usecases.typing import Typing
 Answer = dict[str, Any]
 
 
-class Speaker(Protocol):
+class Client(Protocol):
     """The socket on which an event came."""
 
     deps: Deps
     actor: Actor
     typing: Typing
+    # The conversation of its last message.
+    last_sent_to: UUID | None
+
+    @property
+    def inbox(self) -> Inbox:
+        """Its received messages, and the acknowledgements that are to come."""
 
     def authorize(self, actor: Actor) -> None:
-        """Speak for the user of a token until it expires."""
+        """Act for the user of a token until it expires."""
+
+    def succeed(self, event: str) -> None:
+        """Count an event that was handled."""
+
+    def fail(self, event: str, error: Exception) -> bytes:
+        """Report that an event failed; gives its acknowledgement, as JSON."""
 
 
-async def edit_message(socket: Speaker, payload: Raw) -> Answer:
+async def edit_message(socket: Client, payload: Raw) -> Answer:
     command = decode(SocketEditMessage, payload)
     message_id = ids.from_wire(ids.MESSAGE, command.message_id)
     message = await messages.edit_message(socket.deps, socket.actor, message_id, command)
     return {"ok": True, "message": message}
 
 
-async def delete_message(socket: Speaker, payload: Raw) -> Answer:
+async def delete_message(socket: Client, payload: Raw) -> Answer:
     command = decode(SocketDeleteMessage, payload)
     message_id = ids.from_wire(ids.MESSAGE, command.message_id)
     await messages.delete_message(socket.deps, socket.actor, message_id)
     return {"ok": True}
 
 
-async def start_typing(socket: Speaker, payload: Raw) -> Answer:
+async def start_typing(socket: Client, payload: Raw) -> Answer:
     command = decode(SocketTyping, payload)
     await socket.typing.start(ids.from_wire(ids.CONVERSATION, command.conversation_id))
     return {"ok": True}
 
 
-async def stop_typing(socket: Speaker, payload: Raw) -> Answer:
+async def stop_typing(socket: Client, payload: Raw) -> Answer:
     command = decode(SocketTyping, payload)
     await socket.typing.end(ids.from_wire(ids.CONVERSATION, command.conversation_id))
     return {"ok": True}
 
 
-async def ping_presence(socket: Speaker, _: Raw) -> Answer:
+async def ping_presence(socket: Client, _: Raw) -> Answer:
     await socket.deps.presence.pinged(socket.actor.user_id)
     return {"ok": True}
 
 
-async def get_presence(socket: Speaker, payload: Raw) -> Answer:
+async def get_presence(socket: Client, payload: Raw) -> Answer:
     command = decode(SocketPresence, payload)
     return {"ok": True, "online": await presence.online_among(socket.deps, socket.actor, command.user_ids)}
 
 
-async def refresh_auth(socket: Speaker, payload: Raw) -> Answer:
+async def refresh_auth(socket: Client, payload: Raw) -> Answer:
     command = decode(ConnectAuth, payload)
     socket.authorize(await sessions.refresh(socket.deps, socket.actor, command.token))
     return {"ok": True}
 
 
-async def sync(socket: Speaker, payload: Raw) -> Answer:
+async def sync(socket: Client, payload: Raw) -> Answer:
     return await catchup.sync(socket.deps, socket.actor, decode(SocketSync, payload))
 
 
-HANDLERS: dict[str, Callable[[Speaker, Raw], Awaitable[Answer]]] = {
+HANDLERS: dict[str, Callable[[Client, Raw], Awaitable[Answer]]] = {
     events.MESSAGE_EDIT: edit_message,
     events.MESSAGE_DELETE: delete_message,
     events.TYPING_START: start_typing,

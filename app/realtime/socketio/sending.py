@@ -8,7 +8,6 @@ of those before it.
 import asyncio
 import time
 from collections import deque
-from typing import Protocol
 from uuid import UUID
 
 from msgspec import Raw
@@ -17,50 +16,30 @@ from app.contract import events, ids
 from app.contract.codec import decode
 from app.contract.errors import NotFound, ServiceUnavailable
 from app.contract.schemas import SocketSendMessage
-from app.identity.actor import Actor
 from app.observability import tracing
 from app.postgres.database import DEADLINE, Database
 from app.realtime.engineio.inbox import Inbox, Reply
+from app.realtime.socketio.handlers import Client
 from app.runtime.supervisor import Supervisor
 from app.usecases import messages
 from app.usecases.deps import Deps
 from app.usecases.messages import OutgoingMessage
-from app.usecases.typing import Typing
 
 # Seconds between two looks for messages that are not acknowledged within the deadline.
 CHECK_INTERVAL = 0.5
 _ANSWER = f"answer {events.MESSAGE_SEND}"
 
 
-class Sender(Protocol):
-    """The socket on which a message came."""
-
-    actor: Actor
-    typing: Typing
-    # The conversation of its last message.
-    last_sent_to: UUID | None
-
-    @property
-    def inbox(self) -> Inbox:
-        """Its received messages, and the acknowledgements that are to come."""
-
-    def succeed(self, event: str) -> None:
-        """Count an event that was handled."""
-
-    def fail(self, event: str, error: Exception) -> bytes:
-        """Report that an event failed; gives its acknowledgement, as JSON."""
-
-
 class PendingReply(Reply):
     """The acknowledgement of a message that is on its way: it observes the outcome."""
 
-    __slots__ = ("_database", "_inbox", "_sender", "_supervisor", "outgoing")
+    __slots__ = ("_client", "_database", "_inbox", "_supervisor", "outgoing")
 
     def __init__(
-        self, number: str, sender: Sender, inbox: Inbox, database: Database, supervisor: Supervisor
+        self, number: str, client: Client, inbox: Inbox, database: Database, supervisor: Supervisor
     ) -> None:
         super().__init__(number)
-        self._sender = sender
+        self._client = client
         self._inbox = inbox
         self._database = database
         self._supervisor = supervisor
@@ -96,13 +75,13 @@ class PendingReply(Reply):
     def _acknowledge(self, message: Raw) -> None:
         if self.answer is None:
             self.outgoing = None
-            self._sender.succeed(events.MESSAGE_SEND)
+            self._client.succeed(events.MESSAGE_SEND)
             self._inbox.answer(self, b'{"ok":true,"message":%b}' % bytes(message))
 
     def _fail(self, error: Exception) -> None:
         if self.answer is None:
             self.outgoing = None
-            self._inbox.answer(self, self._sender.fail(events.MESSAGE_SEND, error))
+            self._inbox.answer(self, self._client.fail(events.MESSAGE_SEND, error))
 
 
 class Sending:
@@ -121,39 +100,39 @@ class Sending:
         """Whether messages may be submitted without a task: tracing is off, and PostgreSQL is there."""
         return not self._is_traced and not self._deps.database.is_away
 
-    def send_now(self, sender: Sender, number: str, command: SocketSendMessage) -> bool:
+    def send_now(self, client: Client, number: str, command: SocketSendMessage) -> bool:
         """Submit a message in this tick; False where only `send` can take it."""
-        inbox = sender.inbox
+        inbox = client.inbox
         if not inbox.has_room:
             return False
         try:
             conversation_id = ids.from_wire(ids.CONVERSATION, command.conversation_id)
         except NotFound:
             return False
-        if conversation_id != sender.last_sent_to and not inbox.is_settled:
+        if conversation_id != client.last_sent_to and not inbox.is_settled:
             return False
-        sender.typing.stop(conversation_id)
-        self._submit(sender, number, conversation_id, command)
+        client.typing.stop(conversation_id)
+        self._submit(client, number, conversation_id, command)
         return True
 
-    async def send(self, sender: Sender, number: str, payload: Raw) -> None:
+    async def send(self, client: Client, number: str, payload: Raw) -> None:
         """Submit a message when its turn has come; raises ValidationFailed and NotFound."""
         command = decode(SocketSendMessage, payload)
         conversation_id = ids.from_wire(ids.CONVERSATION, command.conversation_id)
-        sender.typing.stop(conversation_id)
-        await sender.inbox.make_room()
-        if conversation_id != sender.last_sent_to:
-            await sender.inbox.settle()
-        self._submit(sender, number, conversation_id, command)
+        client.typing.stop(conversation_id)
+        await client.inbox.make_room()
+        if conversation_id != client.last_sent_to:
+            await client.inbox.settle()
+        self._submit(client, number, conversation_id, command)
 
-    def _submit(self, sender: Sender, number: str, conversation_id: UUID, command: SocketSendMessage) -> None:
-        inbox = sender.inbox
-        reply = PendingReply(number, sender, inbox, self._deps.database, self._supervisor)
+    def _submit(self, client: Client, number: str, conversation_id: UUID, command: SocketSendMessage) -> None:
+        inbox = client.inbox
+        reply = PendingReply(number, client, inbox, self._deps.database, self._supervisor)
         inbox.expect(reply)
-        sender.last_sent_to = conversation_id
+        client.last_sent_to = conversation_id
         self._pending.append((time.monotonic() + DEADLINE, reply))
         reply.outgoing = messages.submit_message(
-            self._deps, sender.actor, conversation_id, command, reply.on_outcome
+            self._deps, client.actor, conversation_id, command, reply.on_outcome
         )
 
     async def _give_up_forever(self) -> None:
