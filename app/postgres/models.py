@@ -1,4 +1,4 @@
-"""Tortoise models of all tables; migrations are made from them."""
+"""Tortoise models of all tables; migrations are made from them.
 
 What a send updates stands in `conversation_heads`, a narrow table whose changing columns no index names, so that
 those updates stay HOT. A message is its own entry in the event log: `messages` is ordered by the same `seq`.
