@@ -20,7 +20,7 @@ from app.postgres.database import Database
 from app.presence.presence import Presence
 from app.realtime.engineio.engine import MAX_MESSAGE_BYTES
 from app.realtime.http.capacity import Capacity
-from app.realtime.http.forwarding import ForeignSessions
+from app.realtime.http.forwarding import SessionForwarding
 from app.realtime.http.session_ids import SessionIds
 from app.realtime.server import RealtimeServer
 from app.realtime.socketio.packets import event_frame
@@ -71,7 +71,7 @@ def build(settings: Settings, supervisor: Supervisor) -> Pod:
     files = ports.open_files()
     capacity = Capacity.of(settings.max_sockets, files)
     max_answer_bytes = settings.max_unsent_bytes + MAX_MESSAGE_BYTES
-    foreign = ForeignSessions(addresses, session_ids, supervisor, capacity, max_answer_bytes)
+    foreign = SessionForwarding(addresses, session_ids, supervisor, capacity, max_answer_bytes)
 
     def in_database(name: str, work: Callable[[], Awaitable[None]]) -> None:
         supervisor.loop(name, lambda: deps.database.when_there(work), database.AWAY)

@@ -9,7 +9,7 @@ from app.config.settings import Settings
 from app.contract import cors
 from app.realtime.engineio.engine import Engine
 from app.realtime.engineio.websocket import WebSocket
-from app.realtime.http.forwarding import ForeignSessions
+from app.realtime.http.forwarding import SessionForwarding
 from app.realtime.http.requests import MAX_BODY_BYTES, Request, Response, error
 from app.runtime.health import Health
 
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 class SocketGate:
     """Decides about each request and upgrade of the socket listener."""
 
-    def __init__(self, settings: Settings, health: Health, engine: Engine, foreign: ForeignSessions) -> None:
+    def __init__(self, settings: Settings, health: Health, engine: Engine, foreign: SessionForwarding) -> None:
         self._settings = settings
         self._health = health
         self._engine = engine

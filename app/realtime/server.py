@@ -7,7 +7,7 @@ import socket as sockets
 from app.realtime.gate import SocketGate
 from app.realtime.http.capacity import Capacity
 from app.realtime.http.connection import HttpProtocol
-from app.realtime.http.forwarding import ForeignSessions
+from app.realtime.http.forwarding import SessionForwarding
 from app.realtime.http.session_ids import SessionIds
 from app.realtime.socketio.protocol import SocketIO
 from app.runtime.connections import Connections
@@ -30,7 +30,7 @@ class RealtimeServer:
         deps: Deps,
         health: Health,
         supervisor: Supervisor,
-        foreign: ForeignSessions,
+        foreign: SessionForwarding,
         session_ids: SessionIds,
         capacity: Capacity,
     ) -> None:

@@ -11,16 +11,20 @@ import engineio
 import jwt
 import pytest
 from engineio.async_socket import AsyncSocket
+from engineio.packet import OPEN
+from engineio.packet import Packet as EngineIOPacket
 from jwt.algorithms import HMACAlgorithm
 from packaging.requirements import Requirement
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import ConnectionPool, SSLConnection, UnixDomainSocketConnection
+from socketio.packet import BINARY_EVENT, CONNECT, DISCONNECT, EVENT
 
 from app.config.types import Url
 from app.identity.tokens import _HS256, _key
 from app.realtime.engineio.engine import Engine
 from app.realtime.engineio.session import Session
+from app.realtime.socketio import packets
 from app.redis import resp
 from app.redis.connection import BatchingRedis
 
@@ -136,3 +140,37 @@ def test_pyjwt_verifies_by_the_algorithm_that_a_key_has(monkeypatch):
     token = jwt.encode({"a": 1}, "s" * 32, "HS256")
     assert jwt.decode(token, _key("s" * 32), algorithms=["HS256"]) == {"a": 1}
     assert signed == [token.rpartition(".")[0].encode()]
+
+
+def test_the_requests_of_polling_are_handled_by_what_the_engine_overrides_and_reads():
+    handles = inspect.getsource(engineio.AsyncServer.handle_request)
+    assert "self.sockets" in handles
+    assert "self._async['translate_request']" in handles
+    assert "await self._handle_connect(" in handles
+    assert "self.generate_id()" in inspect.getsource(engineio.AsyncServer._handle_connect)
+    assert {"packets", "jsonp_index"} <= set(inspect.signature(engineio.AsyncServer._ok).parameters)
+    made = engineio.AsyncServer(async_mode="asgi")
+    assert (made.ping_interval, made.ping_timeout, made.sockets) == (25, 20, {})
+    assert made._ok([EngineIOPacket(OPEN, "{}")])["response"] == b"0{}"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "namespace", "number", "attachments"),
+    [
+        ("0", CONNECT, "/", None, 0),
+        ('0/a,{"token":"x"}', CONNECT, "/a", None, 0),
+        ("1", DISCONNECT, "/", None, 0),
+        ('217["a"]', EVENT, "/", 17, 0),
+        ('52-/a,3["b",{"_placeholder":true,"num":0}]', BINARY_EVENT, "/a", 3, 2),
+    ],
+)
+def test_python_socketio_reads_the_head_of_a_packet(text, kind, namespace, number, attachments):
+    read = packets._Packet(encoded_packet=text)
+    assert (read.packet_type, read.namespace or "/", read.id) == (kind, namespace, number)
+    assert read.attachment_count == attachments
+
+
+@pytest.mark.parametrize("text", ["none", "", "x", "99-[]"])
+def test_what_python_socketio_cannot_read_is_an_error_that_is_caught(text):
+    with pytest.raises(packets.PacketError):
+        packets.read_packet(text, 1000)

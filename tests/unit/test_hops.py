@@ -10,7 +10,7 @@ from pods import free_port, until
 from app.config.types import Secret
 from app.realtime.http import forwarding
 from app.realtime.http.capacity import Capacity
-from app.realtime.http.forwarding import ForeignSessions
+from app.realtime.http.forwarding import SessionForwarding
 from app.realtime.http.requests import Request
 from app.realtime.http.session_ids import SessionIds
 from app.redis.connection import AWAY
@@ -69,7 +69,7 @@ async def owned_by(behave):
     owner = Owner(behave)
     server = await asyncio.start_server(owner.serve, "127.0.0.1", 0)
     address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    sessions = ForeignSessions(Addresses(address, address), ids(), None, CAPACITY, MAX_ANSWER)
+    sessions = SessionForwarding(Addresses(address, address), ids(), None, CAPACITY, MAX_ANSWER)
     try:
         async with asyncio.timeout(20):
             yield sessions, owner
@@ -123,7 +123,7 @@ async def test_what_the_owner_answers_is_the_answer(method):
 
 async def test_a_session_is_gone_where_nobody_listens_at_the_address_of_its_pod_or_none_is_known():
     addresses = Addresses(f"127.0.0.1:{free_port()}")
-    sessions = ForeignSessions(addresses, ids(), None, CAPACITY, MAX_ANSWER)
+    sessions = SessionForwarding(addresses, ids(), None, CAPACITY, MAX_ANSWER)
     assert (await sessions.pass_on(request(), OWNER)).status == 400
     assert addresses.forgotten == [OWNER]
     assert (await sessions.pass_on(request(), "unknown")).status == 400
@@ -134,7 +134,7 @@ async def test_a_session_is_gone_where_nobody_listens_at_the_address_of_its_pod_
 async def test_a_session_may_be_there_where_redis_cannot_tell(failure):
     addresses = Addresses()
     addresses.failure = failure
-    sessions = ForeignSessions(addresses, ids(), None, CAPACITY, MAX_ANSWER)
+    sessions = SessionForwarding(addresses, ids(), None, CAPACITY, MAX_ANSWER)
     assert (await sessions.pass_on(request(), OWNER)).status == 503
 
 

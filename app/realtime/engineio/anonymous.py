@@ -8,7 +8,7 @@ from app.runtime.supervisor import Supervisor
 
 
 class Anonymous:
-    """The sessions of clients that nobody knows, so that these keep no place from those that are let in."""
+    """The anonymous sessions, so that they take no place from authenticated sockets."""
 
     def __init__(
         self, sessions: Sized, sockets: Sized, max_sockets: int, max_anonymous: int, supervisor: Supervisor

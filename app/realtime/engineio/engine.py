@@ -1,21 +1,15 @@
-"""The Engine.IO server: all sessions of this pod; python-engineio handles the requests of long polling.
-
-All that is known of python-engineio's insides stands here and in `session`; written for 4.15, and
-`tests/unit/test_hooks.py` fails where that changes.
-"""
+"""The Engine.IO server: all sessions of this pod, opened, pinged and written to once a tick."""
 
 import asyncio
 import logging
 from collections.abc import Iterable, Sized
 from typing import Any
 
-import engineio
-from engineio.packet import OPEN, Packet
-
 from app.contract.codec import encode
 from app.realtime.engineio.anonymous import Anonymous
 from app.realtime.engineio.heartbeat import Heartbeat
 from app.realtime.engineio.incoming import Wire
+from app.realtime.engineio.library import OPEN, AsyncServer, Packet
 from app.realtime.engineio.receiver import Receiver
 from app.realtime.engineio.session import Session
 from app.realtime.http.requests import Request, Response
@@ -33,7 +27,7 @@ MAX_WRITES = 128
 CONNECT_TIMEOUT = 10
 
 
-class Engine(engineio.AsyncServer):  # type: ignore[misc]
+class Engine(AsyncServer):  # type: ignore[misc]
     """All Engine.IO sessions of this pod; their ids name it."""
 
     sockets: dict[str, Session]

@@ -12,11 +12,9 @@ from base64 import b64decode
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from engineio.async_socket import AsyncSocket
-from engineio.exceptions import EngineIOError
-
 from app.delivery.rooms import Frame
 from app.realtime.engineio.inbox import Inbox
+from app.realtime.engineio.library import AsyncSocket, EngineIOError
 from app.realtime.engineio.receiver import Host
 
 # What one client sent is handled for so many seconds before all others have a turn.

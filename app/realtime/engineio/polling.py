@@ -3,8 +3,7 @@
 import asyncio
 from typing import Any
 
-from engineio.exceptions import QueueEmpty
-from engineio.packet import Packet
+from app.realtime.engineio.library import Packet, QueueEmpty
 
 
 class ByteQueue(asyncio.Queue[Any]):
@@ -23,13 +22,13 @@ class ByteQueue(asyncio.Queue[Any]):
         self.bytes -= _size(item)
         return item
 
-    async def take(self, patience: float) -> list[Packet]:
+    async def take(self, seconds: float) -> list[Packet]:
         """Wait for something and give all that is there; raises QueueEmpty where nothing comes in so many seconds.
 
         None in the queue ends the wait, and is not given.
         """
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(seconds):
                 packets = [await self.get()]
         except (TimeoutError, asyncio.CancelledError) as error:
             raise QueueEmpty from error

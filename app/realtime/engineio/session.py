@@ -9,12 +9,10 @@ Neither has a task of its own.
 
 from collections.abc import Callable, Iterable
 
-from engineio.exceptions import QueueEmpty
-from engineio.packet import CLOSE, MESSAGE, NOOP, PING, Packet
-
 from app.delivery.rooms import Frame
 from app.observability import metrics
 from app.realtime.engineio.incoming import Incoming, Wire
+from app.realtime.engineio.library import CLOSE, MESSAGE, NOOP, PING, Packet, QueueEmpty
 from app.realtime.engineio.polling import ByteQueue
 from app.realtime.engineio.receiver import Host
 from app.realtime.websocket.frames import text_frame
@@ -22,7 +20,7 @@ from app.realtime.websocket.frames import text_frame
 # Above this a client is behind: what is of use only now is not queued for it.
 BEHIND_BYTES = 65_536
 # A connection that was closed has so many seconds to take what was written.
-CLOSE_PATIENCE = 5
+CLOSE_TIMEOUT = 5
 
 
 def _discard(_: bytes) -> None:
@@ -242,7 +240,7 @@ class Session(Incoming):
     async def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:  # noqa: ARG002, FBT001, FBT002 - engineio's
         """End the connection, once what was written is out; socket.io-client connects again by itself.
 
-        With `abort` the client is gone, or has asked for it, and is told nothing. Nobody asks for what reason.
+        With `abort` the client is gone, or has asked for it, and no packet is sent to it. The reason is not used.
         """
         if self.closed:
             return
@@ -264,5 +262,5 @@ class Session(Incoming):
                 self.inbox = None
         if self.wire is not None:
             self.wire.close()
-            self.server.heartbeat.wait(self, CLOSE_PATIENCE)
+            self.server.heartbeat.wait(self, CLOSE_TIMEOUT)
         await self.server.receiver.on_end(self)

@@ -16,7 +16,7 @@ from app.realtime.websocket.frames import ClientFrame, FrameError, read_frame
 MAX_FRAMES = MAX_PACKETS
 # A refused client has so many seconds, and may send so many bytes, until it knows: a connection that is closed
 # while something of it is unread is reset, and the client never reads why.
-REFUSAL_PATIENCE = 1.0
+REFUSAL_TIMEOUT = 1.0
 MAX_DISCARDED = 4 << 20
 
 _ANSWER = (
@@ -159,17 +159,17 @@ class WebSocket(asyncio.Protocol):
 
     def close(self) -> None:
         """Send what was written, say goodbye and close."""
-        if self._say_goodbye(frames.NORMAL_CLOSURE):
+        if self._send_close(frames.NORMAL_CLOSURE):
             self.transport.close()
 
     def _refuse(self, code: int) -> None:
         """Say why the connection ends, and close it once the client has had the time to read that."""
-        if self._say_goodbye(code):
+        if self._send_close(code):
             self.transport.write_eof()
             self.transport.resume_reading()
-            asyncio.get_running_loop().call_later(REFUSAL_PATIENCE, self.transport.abort)
+            asyncio.get_running_loop().call_later(REFUSAL_TIMEOUT, self.transport.abort)
 
-    def _say_goodbye(self, code: int) -> bool:
+    def _send_close(self, code: int) -> bool:
         """Take nothing more and say why; False where nobody is there any more, or it was said."""
         if self._is_over:
             return False
@@ -265,7 +265,7 @@ class WebSocket(asyncio.Protocol):
 
     def _take_other(self, session: Session, frame: ClientFrame) -> None:
         if frame.kind == frames.CLOSE:
-            if self._say_goodbye(frames.read_close(frame.payload)):
+            if self._send_close(frames.read_close(frame.payload)):
                 self.transport.close()
         elif frame.kind != frames.PONG:
             self._take_part(session, frame)

@@ -39,7 +39,7 @@ _FAILURES = (ClientError, TimeoutError, OSError, *AWAY)
 _log = logging.getLogger(__name__)
 
 
-class ForeignSessions:
+class SessionForwarding:
     """Passes requests on to the pods that hold their sessions, so many at a time as the capacity says."""
 
     def __init__(

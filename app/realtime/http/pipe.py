@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import cast
 
 # How long what was written may take to go out once the other end is gone.
-CLOSE_PATIENCE = 5.0
+CLOSE_TIMEOUT = 5.0
 
 
 class PipeEnd(asyncio.Protocol):
@@ -34,6 +34,6 @@ class PipeEnd(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         self._other.close()
         # One that is not read from would stay for ever.
-        asyncio.get_running_loop().call_later(CLOSE_PATIENCE, self._other.abort)
+        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._other.abort)
         if self._on_end is not None:
             self._on_end()

@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 def failure(error: Exception, event: str) -> ChatError:
-    """Give what a client is told of an error; one that it did not cause is logged here, once."""
+    """Give an error as clients see it; one that they did not cause is logged here, once."""
     if isinstance(error, ChatError):
         return error
     _log.error("the event %s failed", event, exc_info=error)

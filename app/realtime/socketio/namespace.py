@@ -50,15 +50,15 @@ from app.usecases import sessions
 from app.usecases.deps import Deps
 from app.usecases.typing import Typing
 
-# A client that is not told to come back by itself has this long to read why.
+# A client that will not reconnect by itself has this long to read the reason.
 GRACE_AFTER_REFUSAL = 0.5
-# So much of the name of an event is told back where it failed.
+# The name of a failed event is repeated up to this length.
 MAX_NAME = 1024
 RANDOM_BYTES = 15
 
 
 class Socket:
-    """One client's socket: a subscriber of `fanout`, and whom it speaks for."""
+    """One client's socket: a subscriber of `fanout`, and the actor that it acts for."""
 
     __slots__ = (
         "_authorized_at",
@@ -86,7 +86,7 @@ class Socket:
         self.last_sent_to: UUID | None = None
         # An event whose binary attachments are still to come.
         self.attachments: Attachments | None = None
-        # Why it must end, where that was told before its client was let in.
+        # Why it must end, where that was decided before its client was let in.
         self.ending: ChatError | None = None
 
     @property
@@ -109,7 +109,7 @@ class Socket:
 
     @property
     def inbox(self) -> Inbox:
-        """What came on it, and what it is still to be told."""
+        """Its received messages, and the acknowledgements that are to come."""
         if self.link.inbox is None:
             self.link.inbox = Inbox(self.link.push, acknowledgement)
         return self.link.inbox
@@ -149,7 +149,7 @@ class Socket:
         self.end(Unauthorized("The token has expired: connect again with a new one"))
 
     def end(self, error: ChatError) -> None:
-        """End a socket whose client must act before it comes back; nothing is told to it or heard of it then."""
+        """End a socket whose client must act before it reconnects; nothing more is sent to it or read of it."""
         if self.link.socket is not self:
             # It is on its way in, or gone.
             self.ending = error
@@ -191,12 +191,12 @@ class ChatNamespace:
                 await self._not_let_in(session, error)
                 return
             if too_many:
-                # Once this one is told that it is in: it may be among them.
+                # After the CONNECT of this one: it may be among them.
                 asyncio.get_running_loop().call_soon(sessions.make_room, self._deps, socket.user_id, too_many)
             if session.closed or session.closing:
                 await self._take_out(socket)
                 return
-            # Since `sessions.connect` nothing was awaited, so that no event comes before the client is told.
+            # Since `sessions.connect` nothing was awaited, so that no event comes before its CONNECT.
             self.sockets[session.sid] = session.socket = socket
             _count("connect")
             socket.authorize(actor)
@@ -213,7 +213,7 @@ class ChatNamespace:
             session.push(refusal_frame(failure.code.lower()))
             self.close_later(session)
         else:
-            # Not a refusal: the client shall come back by itself, so it is told nothing.
+            # Not a refusal: the client shall reconnect by itself, so nothing is sent to it.
             await session.close()
 
     async def leave(self, socket: Socket) -> None:
@@ -222,7 +222,7 @@ class ChatNamespace:
             await self._take_out(socket)
 
     def leave_soon(self, socket: Socket) -> None:
-        """Take out a socket whose client was told to leave; from here on nothing is said to it or heard of it."""
+        """Take out a socket whose client was sent a DISCONNECT; nothing more is sent to it or read of it."""
         if self._let_go(socket):
             self._deps.fanout.detach(socket)
             self._supervisor.once("take out a socket", self._take_out(socket))
@@ -257,7 +257,7 @@ class ChatNamespace:
     # Events
 
     async def on_client_event(self, socket: Socket, event: ClientEvent, args: Sequence[Any], number: str) -> None:
-        """Do what a client asks for, and acknowledge it under its number; a failure is told as an event too."""
+        """Handle an event and acknowledge it under its number; a failure is sent as an `error` event too."""
         with tracing.entry(_known(event)):
             try:
                 answer = await self._deps.database.serve(lambda: self._handle(socket, event, args, number))
