@@ -28,7 +28,7 @@ class World:
         self.presence = SimpleNamespace(changes=PresenceChanges(), announced=self.announced)
         self.settings = SimpleNamespace(large_group=LARGE_GROUP)
         self.outbox = SimpleNamespace(append_presence=self.append)
-        self.fanout = SimpleNamespace(tell=self.tell, is_steady=True)
+        self.fanout = SimpleNamespace(publish_to_users=self.publish, is_steady=True)
 
     async def append(self, _):
         if self.failures:
@@ -38,7 +38,7 @@ class World:
         self.presence.changes.done(changes)
         self.done += [change.user_id for change in changes]
 
-    def tell(self, user_ids, event):
+    def publish(self, user_ids, event):
         self.heard.setdefault(event.data, []).extend(user_ids)
 
     async def rows(self, _, users, after, page, large):
