@@ -68,7 +68,7 @@ async def deps(servers, monkeypatch):
     told: list[Any] = []
     silent = SimpleNamespace(
         announce=lambda change, *_: told.append(change),
-        tell=lambda *_: None,
+        publish_to_users=lambda *_: None,
         publish_to_room=lambda *_: None,
         close_room=lambda *_: None,
         reveal=lambda *_: None,
